@@ -1,0 +1,95 @@
+//! The closed list of our own failure codes. Handlers add codes of their own; `CODES.md` has a paragraph for each of
+//! ours: what happened, and what to do.
+
+use crate::failure::{Category, Severity};
+
+/// What is known of one of our codes.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeInfo {
+    /// The code, `snake_case`.
+    pub code: &'static str,
+    /// What it is about.
+    pub category: Category,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Whether another attempt may help.
+    pub retryable: bool,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $NAME:ident = $code:literal, $category:ident, $severity:ident, $retryable:literal;)*) => {
+        $($(#[$doc])* pub const $NAME: &str = $code;)*
+
+        /// Every code of ours.
+        pub const ALL: &[CodeInfo] = &[$(CodeInfo {
+            code: $code,
+            category: Category::$category,
+            severity: Severity::$severity,
+            retryable: $retryable,
+        }),*];
+    };
+}
+
+codes! {
+    /// A header of ours does not say what it may say.
+    INVALID_HEADER = "invalid_header", Validation, Medium, false;
+    /// The body is not what the handler's type says.
+    INVALID_INPUT = "invalid_input", Validation, Medium, false;
+    /// The body's encoding is one that the handler cannot read.
+    CONTENT_TYPE_UNSUPPORTED = "content_type_unsupported", Validation, Medium, false;
+    /// The body is larger than what may travel.
+    PAYLOAD_TOO_LARGE = "payload_too_large", Validation, Medium, false;
+    /// The body travels through the object store, and the object is not there.
+    PAYLOAD_MISSING = "payload_missing", Dependency, High, true;
+    /// The handler's result has no encoded form.
+    RESULT_UNENCODABLE = "result_unencodable", Execution, Medium, false;
+    /// The handler's result is larger than what may travel.
+    RESULT_TOO_LARGE = "result_too_large", Execution, Medium, false;
+    /// The handler failed without saying more.
+    HANDLER_FAILED = "handler_failed", Execution, Medium, true;
+    /// The handler panicked.
+    HANDLER_PANICKED = "handler_panicked", Execution, High, true;
+    /// The attempt took longer than its timeout.
+    TIMEOUT = "timeout", Timeout, Medium, true;
+    /// The deadline passed before the request was done.
+    DEADLINE_EXCEEDED = "deadline_exceeded", Timeout, Medium, false;
+    /// Somebody cancelled the request.
+    CANCELLED = "cancelled", Execution, Low, false;
+    /// The message was in the hands of several workers when they died.
+    POISON = "poison", Process, Critical, false;
+    /// The broker gave the message up after too many deliveries.
+    DELIVERIES_EXHAUSTED = "deliveries_exhausted", Process, High, false;
+    /// A layer refused because too much was going on.
+    OVERLOADED = "overloaded", Resource, Low, true;
+    /// No agent serves the capability.
+    CAPABILITY_UNSERVED = "capability_unserved", Dependency, Medium, true;
+    /// A program that does the work ended with a failure.
+    COMMAND_FAILED = "command_failed", Execution, Medium, true;
+    /// A program that does the work was killed by a signal.
+    COMMAND_KILLED = "command_killed", Process, High, true;
+    /// A program that should do the work is not there or may not be run.
+    COMMAND_NOT_FOUND = "command_not_found", Configuration, High, false;
+    /// What the request names does not exist.
+    NOT_FOUND = "not_found", Validation, Low, false;
+    /// What the request names may not be touched.
+    FORBIDDEN = "forbidden", Permission, Medium, false;
+}
+
+/// What is known of a code, if it is one of ours.
+pub fn find(code: &str) -> Option<&'static CodeInfo> {
+    ALL.iter().find(|info| info.code == code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_paragraph_and_every_paragraph_a_code() {
+        let document = include_str!("../CODES.md");
+        let headings: Vec<&str> =
+            document.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`')).collect();
+        let codes: Vec<&str> = ALL.iter().map(|info| info.code).collect();
+        assert_eq!(headings, codes, "CODES.md lists the codes in the order of the table");
+    }
+}

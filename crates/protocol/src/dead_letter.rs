@@ -1,0 +1,121 @@
+//! A request that was given up, with the whole story of why. The body of the stored message is the request's own body,
+//! and its foreign headers stand beside ours, so that a dead letter can be sent again as it was.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Capability, Failure, Headers, InstanceId, Lane, RequestId, header, limits,
+    time::{self, Timestamp},
+};
+
+/// The header that holds the story as JSON.
+pub const STORY: &str = "Sortie-Dead-Letter";
+
+/// Why and how a request was given up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DeadLetter {
+    /// The request.
+    pub id: RequestId,
+    /// What was asked for.
+    pub capability: Capability,
+    /// The lane it came by.
+    #[serde(default)]
+    pub lane: Lane,
+    /// The last failure, with the attempts before it.
+    pub failure: Failure,
+    /// The attempt it was given up at.
+    pub attempt: u32,
+    /// The worker that gave it up; none where the coordinator did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
+    /// The version of that worker's kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Workers that died with the message in their hands, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub killed: Vec<InstanceId>,
+    /// When the broker stored the request, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<Timestamp>,
+    /// When it was given up.
+    pub dead_at: Timestamp,
+}
+
+impl DeadLetter {
+    /// The headers of the stored message: the story, and what is needed to send the request again.
+    pub fn headers(&self, original: &Headers) -> Headers {
+        let mut headers = original.foreign();
+        for name in [header::PAYLOAD_REF, header::PARENT, header::TIMEOUT, header::BACKOFF, header::MAX_ATTEMPTS] {
+            // A header that was refused stays out: it is told in the failure, and could not be stored again.
+            if let Some(value) = original.get(name).filter(|value| value.len() <= limits::ID_BYTES_MAX) {
+                headers.set(name, value);
+            }
+        }
+        headers.set(header::REQUEST_ID, self.id.as_str());
+        headers.set(header::CAPABILITY, self.capability.as_str());
+        headers.set(STORY, self.story());
+        headers
+    }
+
+    /// Reads the story of a stored dead letter.
+    pub fn read(headers: &Headers) -> Option<Self> {
+        serde_json::from_str(headers.get(STORY)?).ok()
+    }
+
+    /// A one-line summary for people.
+    pub fn summary(&self) -> String {
+        format!(
+            "{} {} gave up at attempt {}: {} ({})",
+            self.capability,
+            self.id,
+            self.attempt,
+            self.failure,
+            time::format(self.dead_at)
+        )
+    }
+
+    /// The story in at most 8 KiB, so that it fits into the headers beside others: details and causes go first.
+    fn story(&self) -> String {
+        const STORY_BYTES_MAX: usize = 8 * 1024;
+        let text = |letter: &Self| serde_json::to_string(letter).unwrap_or_default();
+        let whole = text(self);
+        if whole.len() <= STORY_BYTES_MAX {
+            return whole;
+        }
+        let mut letter = self.clone();
+        letter.failure.details = None;
+        letter.failure.causes.clear();
+        text(&letter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codes;
+
+    #[test]
+    fn a_dead_letter_keeps_what_is_needed_to_send_it_again() {
+        let letter = DeadLetter {
+            id: RequestId::parse("a").unwrap(),
+            capability: Capability::parse("echo").unwrap(),
+            lane: Lane::Urgent,
+            failure: Failure::new(codes::POISON, "killed three workers").details("x".repeat(20_000).into()),
+            attempt: 1,
+            instance: None,
+            version: None,
+            killed: vec![InstanceId::generate()],
+            published_at: None,
+            dead_at: time::parse("2030-01-01T00:00:00Z").unwrap(),
+        };
+        let mut original = Headers::new();
+        original.set("X-Tenant", "blue");
+        original.set("Nats-Schedule", "@at x");
+        let headers = letter.headers(&original);
+        assert!(headers.size() < limits::HEADERS_BYTES_MAX);
+        assert_eq!((headers.get("X-Tenant"), headers.get("Nats-Schedule")), (Some("blue"), None));
+        let read = DeadLetter::read(&headers).unwrap();
+        assert_eq!((read.id, read.killed, read.failure.code), (letter.id, letter.killed, letter.failure.code));
+    }
+}

@@ -1,0 +1,173 @@
+//! Header names, and headers as plain data.
+
+use crate::limits;
+
+/// The request's id.
+pub const REQUEST_ID: &str = "Sortie-Request-Id";
+/// Which attempt this is, from 1.
+pub const ATTEMPT: &str = "Sortie-Attempt";
+/// How often the request was put off without burning an attempt.
+pub const SNOOZES: &str = "Sortie-Snoozes";
+/// How many attempts there may be.
+pub const MAX_ATTEMPTS: &str = "Sortie-Max-Attempts";
+/// How long to wait between attempts: `exponential; first=1s; factor=2; cap=5m; jitter=full`.
+pub const BACKOFF: &str = "Sortie-Backoff";
+/// How long one attempt may take.
+pub const TIMEOUT: &str = "Sortie-Timeout";
+/// RFC 3339; after it nobody should start or finish the request.
+pub const DEADLINE: &str = "Sortie-Deadline";
+/// A run's log, where the outcome goes instead of the outcome stream.
+pub const REPLY_TO: &str = "Sortie-Reply-To";
+/// The request, or run and step, that asked for this.
+pub const PARENT: &str = "Sortie-Parent";
+/// The failed attempts so far, as a JSON array; written by workers with a retry.
+pub const FAILURES: &str = "Sortie-Failures";
+/// The object that holds the body.
+pub const PAYLOAD_REF: &str = "Sortie-Payload-Ref";
+/// An outcome's status.
+pub const STATUS: &str = "Sortie-Status";
+/// The capability that an outcome or dead letter is about.
+pub const CAPABILITY: &str = "Sortie-Capability";
+/// The worker that an outcome comes from.
+pub const INSTANCE: &str = "Sortie-Instance";
+/// The id of the dead letter's request that this request does again.
+pub const REPLAY_OF: &str = "Sortie-Replay-Of";
+/// How the body is encoded.
+pub const CONTENT_TYPE: &str = "Content-Type";
+/// W3C trace context.
+pub const TRACEPARENT: &str = "traceparent";
+/// W3C trace context of vendors.
+pub const TRACESTATE: &str = "tracestate";
+/// W3C baggage.
+pub const BAGGAGE: &str = "baggage";
+
+/// The broker's duplicate detection, and the id of a message that has no [`REQUEST_ID`].
+pub const NATS_MSG_ID: &str = "Nats-Msg-Id";
+/// The last sequence on its subject that a publish expects.
+pub const NATS_EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
+/// When a schedule fires.
+pub const NATS_SCHEDULE: &str = "Nats-Schedule";
+/// Where a schedule fires to.
+pub const NATS_SCHEDULE_TARGET: &str = "Nats-Schedule-Target";
+/// On a fired message: the subject of its schedule.
+pub const NATS_SCHEDULER: &str = "Nats-Scheduler";
+/// On a fired message: when its schedule fires next.
+pub const NATS_SCHEDULE_NEXT: &str = "Nats-Schedule-Next";
+/// How long the broker keeps one message.
+pub const NATS_TTL: &str = "Nats-TTL";
+/// On a delete marker: why the broker put it there.
+pub const NATS_MARKER_REASON: &str = "Nats-Marker-Reason";
+/// What every header of the broker's own begins with. They are never copied from a received message into a publish: a
+/// copied schedule would fire again, a copied expectation would be refused.
+pub const NATS_PREFIX: &str = "Nats-";
+/// What every header of ours begins with.
+pub const SORTIE_PREFIX: &str = "Sortie-";
+
+/// Headers in order; a name may stand more than once, the first value counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers(Vec<(String, String)>);
+
+impl Headers {
+    /// No headers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The first value of a header. Names are matched without regard to case, because clients differ in how they
+    /// write them.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// Replaces every value of a header by this one.
+    pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        let name = name.into();
+        self.remove(&name);
+        self.0.push((name, value.into()));
+    }
+
+    /// Adds a header without looking for others of its name.
+    pub fn push(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.0.push((name.into(), value.into()));
+    }
+
+    /// Removes every value of a header.
+    pub fn remove(&mut self, name: &str) {
+        self.0.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
+    }
+
+    /// Name and value pairs in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Names and values together, in bytes, with the four bytes that each line costs on the wire.
+    pub fn size(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len() + value.len() + 4).sum()
+    }
+
+    /// The headers that belong to neither the broker nor us: what a retry hands on untouched.
+    pub fn foreign(&self) -> Self {
+        let is_foreign = |name: &str| {
+            !name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(NATS_PREFIX))
+                && !name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case(SORTIE_PREFIX))
+        };
+        Self(self.0.iter().filter(|(name, _)| is_foreign(name)).cloned().collect())
+    }
+
+    /// Checks the bound of all headers together, and that none of them breaks out of its line.
+    ///
+    /// # Errors
+    /// One sentence that names the fault.
+    pub fn check(&self) -> Result<(), String> {
+        let size = self.size();
+        if size > limits::HEADERS_BYTES_MAX {
+            return Err(format!("headers take {size} bytes; {} are allowed", limits::HEADERS_BYTES_MAX));
+        }
+        for (name, value) in &self.0 {
+            let name_is_fine = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
+            if !name_is_fine || value.contains(['\r', '\n']) {
+                return Err(format!("header `{}` has a forbidden character", limits::truncate(name, 80)));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromIterator<(String, String)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_headers_are_neither_ours_nor_the_brokers() {
+        let mut headers = Headers::new();
+        headers.push("Nats-Schedule", "@at x");
+        headers.push("nats-msg-id", "1");
+        headers.push("Sortie-Attempt", "2");
+        headers.push("X-Tenant", "blue");
+        assert_eq!(headers.foreign().iter().collect::<Vec<_>>(), [("X-Tenant", "blue")]);
+        assert_eq!(headers.get("x-tenant"), Some("blue"));
+    }
+
+    #[test]
+    fn headers_are_bounded_and_stay_in_their_lines() {
+        let mut headers = Headers::new();
+        headers.set("X", "a".repeat(limits::HEADERS_BYTES_MAX));
+        assert!(headers.check().unwrap_err().contains("bytes"));
+        headers.set("X", "a\r\nNats-Rollup: all");
+        assert!(headers.check().unwrap_err().contains("forbidden"));
+        headers.set("X", "fine");
+        assert_eq!(headers.check(), Ok(()));
+    }
+}

@@ -1,0 +1,257 @@
+//! Subjects, typed, with their inverse. They are the public API: nothing else in the project spells one.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Capability, InstanceId, Kind, Namespace, Origin, RequestId, RunId, StepName, UniqueKey, WorkflowName};
+
+/// The order in which work of one capability is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    /// Before the others.
+    Urgent,
+    /// Where no lane is named.
+    #[default]
+    Normal,
+    /// After the others, never starved.
+    Bulk,
+}
+
+impl Lane {
+    /// All lanes, first to last.
+    pub const ALL: [Self; 3] = [Self::Urgent, Self::Normal, Self::Bulk];
+
+    /// The subject token behind the namespace.
+    pub fn token(self) -> &'static str {
+        match self {
+            Self::Urgent => "urgent",
+            Self::Normal => "request",
+            Self::Bulk => "bulk",
+        }
+    }
+
+    /// Shares of a worker's pulls while all lanes have work: 16 : 4 : 1.
+    pub fn weight(self) -> u32 {
+        match self {
+            Self::Urgent => 16,
+            Self::Normal => 4,
+            Self::Bulk => 1,
+        }
+    }
+
+    fn parse(token: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|lane| lane.token() == token)
+    }
+}
+
+/// One subject of a fleet, without its namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Work: `request.<capability>`, `urgent.…`, `bulk.…`.
+    Request {
+        /// Where in the order.
+        lane: Lane,
+        /// What is asked for.
+        capability: Capability,
+    },
+    /// One request's retry or delay: `later.<id>`.
+    Later(RequestId),
+    /// A recurring schedule: `cron.<name>`.
+    Cron(Kind),
+    /// The start of a run: `start.<workflow>`.
+    Start(WorkflowName),
+    /// Work of which one at most is queued or running per key: `unique.<capability>.<key>`.
+    Unique {
+        /// What is asked for.
+        capability: Capability,
+        /// The key.
+        key: UniqueKey,
+    },
+    /// `outcome.<id>`.
+    Outcome(RequestId),
+    /// The broker's republish of a stored outcome: `told.<id>`.
+    Told(RequestId),
+    /// A step's outcome in its run's log, as publishers write it: `run.<run>.step.<step>.<n>.outcome`.
+    StepOutcome {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: StepName,
+        /// The item or turn, else 0.
+        item: u64,
+    },
+    /// `dead.<capability>.<id>`.
+    Dead {
+        /// What was asked for.
+        capability: Capability,
+        /// The request.
+        id: RequestId,
+    },
+    /// `progress.<id>`.
+    Progress(RequestId),
+    /// `control.<instance>.<verb>`, or `control.all.<verb>`.
+    Control {
+        /// The agent; none means all.
+        instance: Option<InstanceId>,
+        /// What to do.
+        verb: Verb,
+    },
+}
+
+/// What agents can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Stop these requests.
+    Cancel,
+    /// Stop pulling, finish, leave.
+    Drain,
+    /// Say what you are and do.
+    Inspect,
+}
+
+impl Verb {
+    /// All verbs.
+    pub const ALL: [Self; 3] = [Self::Cancel, Self::Drain, Self::Inspect];
+
+    /// The subject token.
+    pub fn token(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Drain => "drain",
+            Self::Inspect => "inspect",
+        }
+    }
+}
+
+impl Subject {
+    /// The whole subject in a namespace.
+    pub fn render(&self, namespace: &Namespace) -> String {
+        match self {
+            Self::Request { lane, capability } => format!("{namespace}.{}.{capability}", lane.token()),
+            Self::Later(id) => format!("{namespace}.later.{id}"),
+            Self::Cron(name) => format!("{namespace}.cron.{name}"),
+            Self::Start(workflow) => format!("{namespace}.start.{workflow}"),
+            Self::Unique { capability, key } => format!("{namespace}.unique.{capability}.{key}"),
+            Self::Outcome(id) => format!("{namespace}.outcome.{id}"),
+            Self::Told(id) => format!("{namespace}.told.{id}"),
+            Self::StepOutcome { run, step, item } => format!("{namespace}.run.{run}.step.{step}.{item}.outcome"),
+            Self::Dead { capability, id } => format!("{namespace}.dead.{capability}.{id}"),
+            Self::Progress(id) => format!("{namespace}.progress.{id}"),
+            Self::Control { instance, verb } => {
+                let instance = instance.as_ref().map_or("all", InstanceId::as_str);
+                format!("{namespace}.control.{instance}.{}", verb.token())
+            }
+        }
+    }
+
+    /// The inverse of [`Subject::render`]; none for whatever is no such subject of this namespace.
+    pub fn parse(namespace: &Namespace, subject: &str) -> Option<Self> {
+        let rest = subject.strip_prefix(namespace.as_str())?.strip_prefix('.')?;
+        let tokens: Vec<&str> = rest.split('.').collect();
+        let id = |text: &str| RequestId::parse(text).ok();
+        match tokens.as_slice() {
+            ["later", text] => Some(Self::Later(id(text)?)),
+            ["cron", name] => Some(Self::Cron(Kind::parse(name).ok()?)),
+            ["start", name] => Some(Self::Start(WorkflowName::parse(name).ok()?)),
+            ["unique", capability, key] => {
+                Some(Self::Unique { capability: Capability::parse(capability).ok()?, key: UniqueKey::parse(key).ok()? })
+            }
+            ["outcome", text] => Some(Self::Outcome(id(text)?)),
+            ["told", text] => Some(Self::Told(id(text)?)),
+            ["run", run, "step", step, item, "outcome"] => Some(Self::StepOutcome {
+                run: RunId::parse(run).ok()?,
+                step: StepName::parse(step).ok()?,
+                item: item.parse().ok().filter(|number: &u64| number.to_string() == **item)?,
+            }),
+            ["dead", capability, text] => {
+                Some(Self::Dead { capability: Capability::parse(capability).ok()?, id: id(text)? })
+            }
+            ["progress", text] => Some(Self::Progress(id(text)?)),
+            ["control", instance, verb] => {
+                let verb = Verb::ALL.into_iter().find(|known| known.token() == *verb)?;
+                let instance = match *instance {
+                    "all" => None,
+                    one => Some(InstanceId::parse(one).ok()?),
+                };
+                Some(Self::Control { instance, verb })
+            }
+            [lane, capability] => {
+                Some(Self::Request { lane: Lane::parse(lane)?, capability: Capability::parse(capability).ok()? })
+            }
+            _ => None,
+        }
+    }
+
+    /// Where the outcome of a request lives: from the id alone follows the one place.
+    pub fn outcome_of(id: &RequestId) -> Self {
+        match id.origin() {
+            Origin::Step { run, step, item } => Self::StepOutcome { run, step, item },
+            _ => Self::Outcome(id.clone()),
+        }
+    }
+}
+
+/// The filter under which a step's stored outcome is read: the broker puts a partition in front of the run.
+pub fn stored_step_outcome(namespace: &Namespace, run: &RunId, step: &StepName, item: u64) -> String {
+    format!("{namespace}.run.*.{run}.step.{step}.{item}.outcome")
+}
+
+/// Filters for readers, each covering every subject of one kind.
+pub mod filter {
+    use crate::{Capability, Namespace, RequestId};
+
+    /// Every schedule of a retry or delay.
+    pub fn later(namespace: &Namespace) -> String {
+        format!("{namespace}.later.*")
+    }
+
+    /// Every outcome as the broker tells it.
+    pub fn told(namespace: &Namespace) -> String {
+        format!("{namespace}.told.*")
+    }
+
+    /// Every stored outcome.
+    pub fn outcomes(namespace: &Namespace) -> String {
+        format!("{namespace}.outcome.*")
+    }
+
+    /// Every dead letter, or those of one capability.
+    pub fn dead(namespace: &Namespace, capability: Option<&Capability>) -> String {
+        format!("{namespace}.dead.{}.*", capability.map_or("*", Capability::as_str))
+    }
+
+    /// A dead letter by its request alone.
+    pub fn dead_of(namespace: &Namespace, id: &RequestId) -> String {
+        format!("{namespace}.dead.*.{id}")
+    }
+
+    /// Work of every lane and capability.
+    pub fn requests(namespace: &Namespace) -> [String; 3] {
+        crate::Lane::ALL.map(|lane| format!("{namespace}.{}.*", lane.token()))
+    }
+
+    /// Unique work of one capability, or of all.
+    pub fn unique(namespace: &Namespace, capability: Option<&Capability>) -> String {
+        format!("{namespace}.unique.{}.*", capability.map_or("*", Capability::as_str))
+    }
+
+    /// Progress of every request.
+    pub fn progress(namespace: &Namespace) -> String {
+        format!("{namespace}.progress.*")
+    }
+
+    /// Events of a topic and all below it.
+    pub fn event(namespace: &Namespace, topic: &str) -> String {
+        format!("{namespace}.event.{topic}.>")
+    }
+}
+
+/// The subject of an event on a topic such as `sys.agent.joined.<instance>`.
+pub fn event(namespace: &Namespace, topic: &str) -> String {
+    format!("{namespace}.event.{topic}")
+}
+
+#[cfg(test)]
+#[path = "subject_tests.rs"]
+mod tests;

@@ -1,0 +1,41 @@
+//! The one door to the wall clock, and the one spelling of a time on the wire: RFC 3339, UTC, milliseconds.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+/// A moment on the wire and in documents, always UTC.
+pub type Timestamp = DateTime<Utc>;
+
+/// The wall clock of this machine. Times meant for the broker are computed on the broker's clock instead, because the
+/// two may differ.
+#[allow(clippy::disallowed_methods, reason = "this is the door that the ban points to")]
+pub fn now() -> Timestamp {
+    Utc::now()
+}
+
+/// Writes a moment as `2026-11-20T07:17:00.123Z`.
+pub fn format(moment: Timestamp) -> String {
+    moment.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// Reads an RFC 3339 moment with any offset.
+///
+/// # Errors
+/// A sentence that shows the accepted form.
+pub fn parse(text: &str) -> Result<Timestamp, String> {
+    DateTime::parse_from_rfc3339(text.trim())
+        .map(|moment| moment.with_timezone(&Utc))
+        .map_err(|_| format!("`{text}` is not an RFC 3339 time such as 2026-11-20T07:17:00Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_survives_the_wire() {
+        let moment = parse("2026-11-20T08:17:00.123+01:00").unwrap();
+        assert_eq!(format(moment), "2026-11-20T07:17:00.123Z");
+        assert_eq!(parse(&format(moment)), Ok(moment));
+        assert!(parse("tomorrow").unwrap_err().contains("RFC 3339"));
+    }
+}

@@ -1,0 +1,475 @@
+//! The topology: every stream, bucket and consumer of a fleet as one table of plain data.
+//!
+//! A bucket is a stream too, written out here because two settings that leases and marks need (message TTL on single
+//! keys, a bound on consumers) cannot be said through the clients' bucket API.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Capability, Lane, Namespace};
+
+mod drift;
+
+pub use drift::{Drift, drift_of_consumer, drift_of_stream};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Consumers that a request stream admits. Servers from 2.15 on stop at 1,000 where a stream says nothing.
+pub const CONSUMERS_MAX: i32 = 4_000;
+
+/// Consumers that any other stream admits.
+const CONSUMERS_MAX_OTHER: i32 = 1_000;
+
+/// What an operator may choose about the topology.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Copies of every stream: 1 or 3. Defaults to 1.
+    pub replicas: usize,
+    /// How long outcomes are kept, and with that how long "exactly one" can be proved. Defaults to 24 h.
+    #[serde(with = "crate::duration::text")]
+    pub outcomes_kept: Duration,
+    /// How long dead letters are kept. Defaults to 30 days.
+    #[serde(with = "crate::duration::text")]
+    pub dead_kept: Duration,
+    /// How long events are kept. Defaults to 7 days.
+    #[serde(with = "crate::duration::text")]
+    pub events_kept: Duration,
+    /// How long shipped log lines are kept. Defaults to 3 days.
+    #[serde(with = "crate::duration::text")]
+    pub logs_kept: Duration,
+    /// How long the audit trail is kept. Defaults to 365 days.
+    #[serde(with = "crate::duration::text")]
+    pub audit_kept: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            replicas: 1,
+            outcomes_kept: DAY,
+            dead_kept: 30 * DAY,
+            events_kept: 7 * DAY,
+            logs_kept: 3 * DAY,
+            audit_kept: 365 * DAY,
+        }
+    }
+}
+
+/// How a stream lets go of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retention {
+    /// By its limits.
+    Limits,
+    /// When they are acknowledged.
+    WorkQueue,
+    /// When every consumer has acknowledged them. None of ours.
+    Interest,
+}
+
+/// What a stream does at a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Discard {
+    /// Make room by deleting the oldest.
+    Old,
+    /// Refuse the new one.
+    New,
+}
+
+/// A source subject and what the broker makes of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mapping {
+    /// Subjects it applies to.
+    pub source: String,
+    /// What they become.
+    pub destination: String,
+}
+
+/// One stream. Zero and −1 are written as none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Its name.
+    pub name: String,
+    /// One line for people.
+    pub description: String,
+    /// What it stores.
+    pub subjects: Vec<String>,
+    /// How it lets go.
+    pub retention: Retention,
+    /// What it does at a limit.
+    pub discard: Discard,
+    /// Whether the limit per subject refuses too.
+    pub discard_new_per_subject: bool,
+    /// The longest it keeps anything.
+    pub max_age: Option<Duration>,
+    /// The most it keeps, in bytes.
+    pub max_bytes: Option<u64>,
+    /// The most messages it keeps.
+    pub max_messages: Option<u64>,
+    /// The most messages it keeps of one subject.
+    pub max_messages_per_subject: Option<u64>,
+    /// Consumers it admits.
+    pub max_consumers: i32,
+    /// Copies of it.
+    pub replicas: usize,
+    /// How long an id in `Nats-Msg-Id` is remembered.
+    pub duplicate_window: Duration,
+    /// Whether messages may be read by direct get.
+    pub allow_direct: bool,
+    /// Whether it keeps schedules.
+    pub allow_schedules: bool,
+    /// Whether single messages may have a TTL.
+    pub allow_message_ttl: bool,
+    /// Whether batches may be stored all or nothing.
+    pub allow_atomic_publish: bool,
+    /// Whether a publish may replace what its subject holds.
+    pub allow_rollup: bool,
+    /// Whether single messages may be deleted through the API.
+    pub deny_delete: bool,
+    /// How long a marker stands where a message expired.
+    pub delete_marker_ttl: Option<Duration>,
+    /// What it tells of each stored message.
+    pub republish: Option<Mapping>,
+    /// What it makes of subjects before storing.
+    pub subject_transform: Option<Mapping>,
+}
+
+impl Stream {
+    fn new(name: String, description: &str, subjects: Vec<String>, replicas: usize) -> Self {
+        Self {
+            name,
+            description: description.to_owned(),
+            subjects,
+            retention: Retention::Limits,
+            discard: Discard::Old,
+            discard_new_per_subject: false,
+            max_age: None,
+            max_bytes: None,
+            max_messages: None,
+            max_messages_per_subject: None,
+            max_consumers: CONSUMERS_MAX_OTHER,
+            replicas,
+            duplicate_window: 2 * MINUTE,
+            allow_direct: true,
+            allow_schedules: false,
+            allow_message_ttl: false,
+            allow_atomic_publish: false,
+            allow_rollup: false,
+            deny_delete: false,
+            delete_marker_ttl: None,
+            republish: None,
+            subject_transform: None,
+        }
+    }
+
+    /// Whether the stream holds promises: a limit there would make room by deleting what was acknowledged.
+    pub fn holds_promises(&self) -> bool {
+        self.retention == Retention::WorkQueue || self.subject_transform.is_some()
+    }
+}
+
+/// A durable pull consumer with explicit acknowledgement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consumer {
+    /// The stream it reads.
+    pub stream: String,
+    /// Its durable name.
+    pub name: String,
+    /// What it is delivered.
+    pub filter: String,
+    /// How long a delivery may go without an acknowledgement or an extension.
+    pub ack_wait: Duration,
+    /// Deliveries of one message before the broker gives it up; none means never.
+    pub max_deliver: Option<u32>,
+    /// Unacknowledged deliveries at once. Operators change it live: it is no drift.
+    pub max_ack_pending: i64,
+    /// Pulls that may wait at once.
+    pub max_waiting: i64,
+}
+
+/// Names of the streams of one fleet.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// Requests, lanes and schedules.
+    pub requests: String,
+    /// Unique work.
+    pub unique: String,
+    /// Outcomes.
+    pub outcomes: String,
+    /// Logs of runs.
+    pub runs: String,
+    /// Events.
+    pub events: String,
+    /// Dead letters.
+    pub dead: String,
+    /// Shipped log lines.
+    pub logs: String,
+    /// Who changed what.
+    pub audit: String,
+    /// What the broker gave up on.
+    pub advisories: String,
+    /// Registry bucket.
+    pub agents: String,
+    /// Configuration bucket.
+    pub config: String,
+    /// Workflow definitions bucket.
+    pub workflows: String,
+    /// Operators' wishes bucket.
+    pub desired: String,
+    /// Leases bucket.
+    pub locks: String,
+    /// State bucket.
+    pub state: String,
+    /// Object store of large bodies.
+    pub payloads: String,
+}
+
+impl Names {
+    /// The names in a namespace. Buckets are named without the `KV_` and `OBJ_` that their streams have.
+    pub fn of(namespace: &Namespace) -> Self {
+        let prefix = namespace.stream_prefix();
+        let stream = |name: &str| format!("{prefix}_{name}");
+        let bucket = |name: &str| format!("{namespace}-{name}");
+        Self {
+            requests: stream("REQUESTS"),
+            unique: stream("UNIQUE"),
+            outcomes: stream("OUTCOMES"),
+            runs: stream("RUNS"),
+            events: stream("EVENTS"),
+            dead: stream("DEAD"),
+            logs: stream("LOGS"),
+            audit: stream("AUDIT"),
+            advisories: stream("ADVISORIES"),
+            agents: bucket("agents"),
+            config: bucket("config"),
+            workflows: bucket("workflows"),
+            desired: bucket("desired"),
+            locks: bucket("locks"),
+            state: bucket("state"),
+            payloads: bucket("payloads"),
+        }
+    }
+}
+
+/// The stream behind a bucket.
+pub fn bucket_stream(bucket: &str) -> String {
+    format!("KV_{bucket}")
+}
+
+/// The subject of a key in a bucket.
+pub fn bucket_subject(bucket: &str, key: &str) -> String {
+    format!("$KV.{bucket}.{key}")
+}
+
+/// The stream behind an object store.
+pub fn object_stream(bucket: &str) -> String {
+    format!("OBJ_{bucket}")
+}
+
+/// Every stream and bucket of a fleet.
+pub fn streams(namespace: &Namespace, settings: &Settings) -> Vec<Stream> {
+    let names = Names::of(namespace);
+    let new = |name: &String, description: &str, subjects: Vec<String>| {
+        Stream::new(name.clone(), description, subjects, settings.replicas)
+    };
+    let under = |token: &str| vec![format!("{namespace}.{token}")];
+    let work_subjects = ["request.*", "urgent.*", "bulk.*", "later.*", "cron.*", "start.*"];
+    let advised = [&names.requests, &names.unique, &names.runs];
+    let mut all = vec![
+        Stream {
+            retention: Retention::WorkQueue,
+            max_consumers: CONSUMERS_MAX,
+            allow_schedules: true,
+            allow_rollup: true,
+            allow_atomic_publish: true,
+            ..new(
+                &names.requests,
+                "Work, and the schedules that become work",
+                work_subjects.map(|tail| format!("{namespace}.{tail}")).to_vec(),
+            )
+        },
+        Stream {
+            retention: Retention::WorkQueue,
+            max_consumers: CONSUMERS_MAX,
+            discard: Discard::New,
+            discard_new_per_subject: true,
+            max_messages_per_subject: Some(1),
+            ..new(&names.unique, "Work of which one at most is queued or running per key", under("unique.*.*"))
+        },
+        Stream {
+            max_age: Some(settings.outcomes_kept),
+            allow_atomic_publish: true,
+            republish: Some(Mapping {
+                source: format!("{namespace}.outcome.*"),
+                destination: format!("{namespace}.told.{{{{wildcard(1)}}}}"),
+            }),
+            ..new(&names.outcomes, "The one outcome of each request", under("outcome.*"))
+        },
+        Stream {
+            max_consumers: CONSUMERS_MAX,
+            allow_schedules: true,
+            allow_rollup: true,
+            allow_atomic_publish: true,
+            subject_transform: Some(Mapping {
+                source: format!("{namespace}.run.*.>"),
+                destination: format!("{namespace}.run.{{{{partition(16,1)}}}}.{{{{wildcard(1)}}}}.>"),
+            }),
+            ..new(&names.runs, "The logs of the runs that are alive", under("run.*.>"))
+        },
+        Stream { max_age: Some(settings.events_kept), ..new(&names.events, "What happened", under("event.>")) },
+        Stream {
+            max_age: Some(settings.dead_kept),
+            ..new(&names.dead, "Requests that were given up", under("dead.*.*"))
+        },
+        Stream {
+            max_age: Some(settings.logs_kept),
+            max_bytes: Some(1 << 30),
+            ..new(&names.logs, "Log lines that agents ship", under("log.*.*"))
+        },
+        Stream { max_age: Some(settings.audit_kept), ..new(&names.audit, "Who changed what", under("audit.*.*")) },
+        Stream {
+            max_age: Some(7 * DAY),
+            ..new(
+                &names.advisories,
+                "What the broker gave up on",
+                advised.map(|stream| format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{stream}.>")).to_vec(),
+            )
+        },
+    ];
+    all.extend(buckets(&names, settings.replicas));
+    all
+}
+
+fn buckets(names: &Names, replicas: usize) -> Vec<Stream> {
+    let bucket = |name: &String, description: &str, history: u64| Stream {
+        discard: Discard::New,
+        max_messages_per_subject: Some(history),
+        allow_rollup: true,
+        deny_delete: true,
+        ..Stream::new(bucket_stream(name), description, vec![bucket_subject(name, ">")], replicas)
+    };
+    // A marker's TTL is a floor for every TTL in a bucket with more than one revision per key: history stays 1.
+    let with_ttl = |stream: Stream| Stream { allow_message_ttl: true, delete_marker_ttl: Some(5 * SECOND), ..stream };
+    let objects = &names.payloads;
+    vec![
+        with_ttl(bucket(&names.agents, "The agents that are alive", 1)),
+        bucket(&names.config, "Configuration", 64),
+        bucket(&names.workflows, "Workflow definitions", 64),
+        bucket(&names.desired, "What operators wish", 10),
+        with_ttl(bucket(&names.locks, "Leases of periodic duties", 1)),
+        with_ttl(bucket(&names.state, "Marks, tries, schemas and handlers' own state", 1)),
+        Stream {
+            discard: Discard::New,
+            allow_rollup: true,
+            ..Stream::new(
+                object_stream(objects),
+                "Bodies over 512 KiB",
+                vec![format!("$O.{objects}.C.>"), format!("$O.{objects}.M.>")],
+                replicas,
+            )
+        },
+    ]
+}
+
+/// The ack deadline of workers and how often a live one extends it. On three nodes extensions are lost while a leader
+/// is elected, which takes up to 9 s: the deadline must outlast that, two intervals and two seconds.
+pub fn ack_deadline(replicas: usize) -> (Duration, Duration) {
+    match replicas {
+        0 | 1 => (10 * SECOND, 3 * SECOND),
+        _ => (20 * SECOND, 4 * SECOND),
+    }
+}
+
+/// What a worker of a capability reads from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// A lane of the request stream.
+    Lane(Lane),
+    /// Unique work, which weighs as the normal lane.
+    Unique,
+}
+
+impl Source {
+    /// All sources of a capability, first to last.
+    pub const ALL: [Self; 4] =
+        [Self::Lane(Lane::Urgent), Self::Lane(Lane::Normal), Self::Unique, Self::Lane(Lane::Bulk)];
+
+    /// Its share of a worker's pulls while all have work.
+    pub fn weight(self) -> u32 {
+        match self {
+            Self::Lane(lane) => lane.weight(),
+            Self::Unique => Lane::Normal.weight(),
+        }
+    }
+}
+
+/// The consumer of one source of a capability: the same for everybody who makes it.
+pub fn worker_consumer(namespace: &Namespace, capability: &Capability, source: Source, replicas: usize) -> Consumer {
+    let names = Names::of(namespace);
+    let (stream, suffix, filter) = match source {
+        Source::Lane(lane) => {
+            let suffix = match lane {
+                Lane::Urgent => "_urgent",
+                Lane::Normal => "",
+                Lane::Bulk => "_bulk",
+            };
+            (names.requests, suffix, format!("{namespace}.{}.{capability}", lane.token()))
+        }
+        Source::Unique => (names.unique, "_unique", format!("{namespace}.unique.{capability}.*")),
+    };
+    Consumer {
+        stream,
+        name: format!("{capability}{suffix}"),
+        filter,
+        ack_wait: ack_deadline(replicas).0,
+        // The broker counts hand-backs as deliveries, so its bound is a backstop only; at a unique key it would block
+        // the key for ever.
+        max_deliver: match source {
+            Source::Lane(_) => Some(100),
+            Source::Unique => None,
+        },
+        max_ack_pending: 10_000,
+        max_waiting: 4_096,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_that_hold_promises_have_no_limits() {
+        for stream in
+            streams(&Namespace::default(), &Settings::default()).iter().filter(|stream| stream.holds_promises())
+        {
+            assert_eq!((stream.max_age, stream.max_bytes, stream.max_messages), (None, None, None), "{}", stream.name);
+            assert!(!stream.allow_message_ttl, "{}", stream.name);
+        }
+    }
+
+    #[test]
+    fn buckets_with_ttl_keep_one_revision() {
+        for stream in streams(&Namespace::default(), &Settings::default()) {
+            assert!(!stream.allow_message_ttl || stream.max_messages_per_subject == Some(1), "{}", stream.name);
+        }
+    }
+
+    #[test]
+    fn the_deadline_outlasts_an_election() {
+        let (deadline, interval) = ack_deadline(3);
+        assert!(deadline >= 9 * SECOND + 2 * interval + 2 * SECOND);
+    }
+
+    #[test]
+    fn consumers_of_one_capability_do_not_overlap() {
+        let capability = Capability::parse("echo").unwrap();
+        let consumers = Source::ALL.map(|source| worker_consumer(&Namespace::default(), &capability, source, 1));
+        let filters: Vec<&str> = consumers.iter().map(|consumer| consumer.filter.as_str()).collect();
+        assert_eq!(filters, ["fleet.urgent.echo", "fleet.request.echo", "fleet.unique.echo.*", "fleet.bulk.echo"]);
+    }
+}
