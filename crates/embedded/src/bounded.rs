@@ -19,10 +19,7 @@ pub(crate) struct Ended {
 }
 
 /// Calls `look` until it finds something or `within` is over. For threads that may block, never for async tasks.
-pub(crate) fn until<T>(
-    within: Duration,
-    mut look: impl FnMut() -> io::Result<Option<T>>,
-) -> io::Result<Option<T>> {
+pub(crate) fn until<T>(within: Duration, mut look: impl FnMut() -> io::Result<Option<T>>) -> io::Result<Option<T>> {
     let deadline = Instant::now() + within;
     loop {
         if let Some(found) = look()? {
@@ -35,10 +32,7 @@ pub(crate) fn until<T>(
     }
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the callers are plain threads with nothing else to do"
-)]
+#[allow(clippy::disallowed_methods, reason = "the callers are plain threads with nothing else to do")]
 fn pause() {
     thread::sleep(PAUSE);
 }
@@ -47,10 +41,7 @@ fn pause() {
 pub(crate) fn run(command: &mut Command, within: Duration) -> io::Result<Ended> {
     // A file and not a pipe: a pipe that nobody empties would stop a program that says much.
     let mut output = tempfile::tempfile()?;
-    command
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output.try_clone()?);
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?);
     let mut child = command.spawn()?;
     let ended = until(within, || child.try_wait());
     if !matches!(ended, Ok(Some(_))) {
@@ -58,14 +49,8 @@ pub(crate) fn run(command: &mut Command, within: Duration) -> io::Result<Ended> 
         child.wait()?;
     }
     match ended? {
-        Some(status) => Ok(Ended {
-            status,
-            output: read_all(&mut output)?,
-        }),
-        None => Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("it had not ended after {within:?}"),
-        )),
+        Some(status) => Ok(Ended { status, output: read_all(&mut output)? }),
+        None => Err(io::Error::new(io::ErrorKind::TimedOut, format!("it had not ended after {within:?}"))),
     }
 }
 

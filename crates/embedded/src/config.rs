@@ -104,27 +104,15 @@ impl Config {
     pub(crate) fn render(&self, place: &Place<'_>) -> String {
         let quote = |text: &str| serde_json::Value::from(text).to_string();
         let listen = |port: u16| quote(&SocketAddr::new(self.host, port).to_string());
-        let mut jetstream = vec![format!(
-            "store_dir: {}",
-            quote(&place.store.to_string_lossy())
-        )];
+        let mut jetstream = vec![format!("store_dir: {}", quote(&place.store.to_string_lossy()))];
         match self.sync_interval {
             SyncInterval::ServerDefault => {}
-            SyncInterval::Every(interval) => {
-                jetstream.push(format!("sync_interval: \"{}ms\"", interval.as_millis()))
-            }
+            SyncInterval::Every(interval) => jetstream.push(format!("sync_interval: \"{}ms\"", interval.as_millis())),
             SyncInterval::Always => jetstream.push("sync_interval: always".to_owned()),
         }
-        jetstream.extend(
-            self.store_bytes_max
-                .map(|bytes| format!("max_file_store: {bytes}")),
-        );
+        jetstream.extend(self.store_bytes_max.map(|bytes| format!("max_file_store: {bytes}")));
 
-        let mut text = format!(
-            "server_name: {}\nlisten: {}\n",
-            quote(place.name),
-            listen(place.port)
-        );
+        let mut text = format!("server_name: {}\nlisten: {}\n", quote(place.name), listen(place.port));
         if let Some(port) = place.monitor {
             let _ = writeln!(text, "http: {}", listen(port));
         }
@@ -133,12 +121,7 @@ impl Config {
             let routes: Vec<_> = member
                 .routes
                 .iter()
-                .map(|port| {
-                    quote(&format!(
-                        "nats-route://{}",
-                        SocketAddr::new(self.host, *port)
-                    ))
-                })
+                .map(|port| quote(&format!("nats-route://{}", SocketAddr::new(self.host, *port))))
                 .collect();
             let _ = writeln!(
                 text,
@@ -156,12 +139,7 @@ impl Config {
 mod tests {
     use super::*;
 
-    const PLACE: fn(&Path) -> Place<'_> = |store| Place {
-        name: "one",
-        port: 4222,
-        monitor: None,
-        store,
-    };
+    const PLACE: fn(&Path) -> Place<'_> = |store| Place { name: "one", port: 4222, monitor: None, store };
 
     #[test]
     fn the_defaults_render_to_a_small_file() {
@@ -176,18 +154,11 @@ mod tests {
         let config = Config {
             sync_interval: SyncInterval::Every(Duration::from_millis(10)),
             store_bytes_max: Some(1_000_000),
-            membership: Some(Membership {
-                cluster: "three".to_owned(),
-                port: 7001,
-                routes: vec![7001, 7002],
-            }),
+            membership: Some(Membership { cluster: "three".to_owned(), port: 7001, routes: vec![7001, 7002] }),
             extra: "lame_duck_duration: \"30s\"".to_owned(),
             ..Config::default()
         };
-        let text = config.render(&Place {
-            monitor: Some(8222),
-            ..PLACE(Path::new("/s"))
-        });
+        let text = config.render(&Place { monitor: Some(8222), ..PLACE(Path::new("/s")) });
         for line in [
             "http: \"127.0.0.1:8222\"",
             "  sync_interval: \"10ms\"",
@@ -197,10 +168,7 @@ mod tests {
             "  routes: [\"nats-route://127.0.0.1:7001\", \"nats-route://127.0.0.1:7002\"]",
             "lame_duck_duration: \"30s\"",
         ] {
-            assert!(
-                text.lines().any(|one| one == line),
-                "{line:?} is missing:\n{text}"
-            );
+            assert!(text.lines().any(|one| one == line), "{line:?} is missing:\n{text}");
         }
     }
 }

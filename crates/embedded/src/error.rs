@@ -24,9 +24,7 @@ pub enum Error {
         reason: String,
     },
     /// A port that the server should listen on is in use.
-    #[error(
-        "nats-server found its port in use ({address}): choose another port, or stop what listens there"
-    )]
+    #[error("nats-server found its port in use ({address}): choose another port, or stop what listens there")]
     PortTaken {
         /// The address as the server said it.
         address: String,
@@ -46,9 +44,7 @@ pub enum Error {
         log: String,
     },
     /// The server runs but does not answer.
-    #[error(
-        "nats-server did not answer within {within:?} ({reason}), and the end of its log is: {log}"
-    )]
+    #[error("nats-server did not answer within {within:?} ({reason}), and the end of its log is: {log}")]
     NotReady {
         /// How long it was waited for.
         within: Duration,

@@ -29,6 +29,7 @@
 
 pub mod binary;
 mod bounded;
+mod cluster;
 mod config;
 mod error;
 mod log;
@@ -40,6 +41,7 @@ mod ready;
 mod script;
 mod server;
 
+pub use self::cluster::Cluster;
 pub use self::config::{Config, Membership, Monitor, SyncInterval};
 pub use self::error::Error;
 pub use self::server::Server;

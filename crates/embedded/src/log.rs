@@ -24,34 +24,20 @@ impl Log {
     pub(crate) fn open(path: &Path) -> io::Result<(Self, File)> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let begin = file.metadata()?.len();
-        Ok((
-            Self {
-                path: path.to_owned(),
-                begin,
-            },
-            file,
-        ))
+        Ok((Self { path: path.to_owned(), begin }, file))
     }
 
     /// The last lines since the start, without their time, in one line.
     pub(crate) fn tail(&self) -> String {
-        let text = self
-            .read()
-            .unwrap_or_else(|error| format!("(its log cannot be read: {error})"));
-        let lines: Vec<_> = text
-            .lines()
-            .map(without_time)
-            .filter(|line| !line.is_empty())
-            .collect();
+        let text = self.read().unwrap_or_else(|error| format!("(its log cannot be read: {error})"));
+        let lines: Vec<_> = text.lines().map(without_time).filter(|line| !line.is_empty()).collect();
         lines[lines.len().saturating_sub(LINES_MAX)..].join("; ")
     }
 
     fn read(&self) -> io::Result<String> {
         let mut file = File::open(&self.path)?;
         let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(
-            self.begin.max(length.saturating_sub(BYTES_MAX)),
-        ))?;
+        file.seek(SeekFrom::Start(self.begin.max(length.saturating_sub(BYTES_MAX))))?;
         let mut bytes = Vec::new();
         file.take(BYTES_MAX).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -87,9 +73,6 @@ mod tests {
             writeln!(file, "[77] 2026/11/20 07:25:52.498745 [INF] line {number}").unwrap();
         }
         writeln!(file, "\nnats-server: a [plain] word").unwrap();
-        assert_eq!(
-            log.tail(),
-            "[INF] line 5; [INF] line 6; [INF] line 7; [INF] line 8; nats-server: a [plain] word"
-        );
+        assert_eq!(log.tail(), "[INF] line 5; [INF] line 6; [INF] line 7; [INF] line 8; nats-server: a [plain] word");
     }
 }

@@ -26,25 +26,15 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)
 async fn exchange(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     // Version 1.0, so that the body comes in one piece and ends with the connection.
-    stream
-        .write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())
-        .await?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
     let mut bytes = Vec::new();
-    stream
-        .take(ANSWER_BYTES_MAX)
-        .read_to_end(&mut bytes)
-        .await?;
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn parse(answer: &str) -> Option<(u16, String)> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head
-        .strip_prefix("HTTP/")?
-        .split_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()?;
+    let status = head.strip_prefix("HTTP/")?.split_whitespace().nth(1)?.parse().ok()?;
     Some((status, body.to_owned()))
 }
 
@@ -55,20 +45,13 @@ mod tests {
     #[test]
     fn an_answer_is_a_status_and_a_body() {
         let table = [
-            (
-                "HTTP/1.0 200 OK\r\nA: b\r\n\r\n{}\r\n\r\n",
-                Some((200, "{}\r\n\r\n")),
-            ),
+            ("HTTP/1.0 200 OK\r\nA: b\r\n\r\n{}\r\n\r\n", Some((200, "{}\r\n\r\n"))),
             ("HTTP/1.0 503 Service Unavailable\r\n\r\n", Some((503, ""))),
             ("HTTP/1.0 huh\r\n\r\n", None),
             ("-ERR 'Unknown Protocol Operation'\r\n", None),
         ];
         for (answer, expected) in table {
-            assert_eq!(
-                parse(answer),
-                expected.map(|(status, body)| (status, body.to_owned())),
-                "{answer:?}"
-            );
+            assert_eq!(parse(answer), expected.map(|(status, body)| (status, body.to_owned())), "{answer:?}");
         }
     }
 }

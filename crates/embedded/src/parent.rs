@@ -49,26 +49,22 @@ pub(crate) fn spawn(command: Command) -> io::Result<Child> {
     };
     let (reply, child) = mpsc::sync_channel(1);
     let gone = |()| io::Error::other("the thread that starts children has ended");
-    parent
-        .send(Order { command, reply })
-        .map_err(|_| gone(()))?;
+    parent.send(Order { command, reply }).map_err(|_| gone(()))?;
     child.recv().map_err(|_| gone(()))?
 }
 
 fn start() -> io::Result<mpsc::Sender<Order>> {
     // Unbounded, yet each sender waits for its reply, so it holds no more than there are callers.
     let (sender, orders) = mpsc::channel::<Order>();
-    thread::Builder::new()
-        .name("nats-server-parent".to_owned())
-        .spawn(move || {
-            for mut order in orders {
-                let child = order.command.spawn();
-                if let Err(mpsc::SendError(Ok(mut unclaimed))) = order.reply.send(child) {
-                    let _ = unclaimed.kill();
-                    let _ = unclaimed.wait();
-                }
+    thread::Builder::new().name("nats-server-parent".to_owned()).spawn(move || {
+        for mut order in orders {
+            let child = order.command.spawn();
+            if let Err(mpsc::SendError(Ok(mut unclaimed))) = order.reply.send(child) {
+                let _ = unclaimed.kill();
+                let _ = unclaimed.wait();
             }
-        })?;
+        }
+    })?;
     Ok(sender)
 }
 
@@ -78,8 +74,7 @@ fn setpriv_works() -> bool {
         let mut probe = Command::new("setpriv");
         probe.args(["--pdeathsig", "KILL", "--", "true"]);
         cfg!(target_os = "linux")
-            && bounded::run(&mut probe, Duration::from_secs(5))
-                .is_ok_and(|ended| ended.status.success())
+            && bounded::run(&mut probe, Duration::from_secs(5)).is_ok_and(|ended| ended.status.success())
     })
 }
 
@@ -93,10 +88,7 @@ mod tests {
     fn a_child_outlives_the_thread_that_asked_for_it() {
         let mut sleeping = command("sleep");
         sleeping.arg("60");
-        let mut child = thread::spawn(move || spawn(sleeping))
-            .join()
-            .unwrap()
-            .unwrap();
+        let mut child = thread::spawn(move || spawn(sleeping)).join().unwrap().unwrap();
         // The signal would come as the asking thread ends, which it has by now.
         let ended = bounded::until(Duration::from_millis(100), || child.try_wait()).unwrap();
         child.kill().unwrap();

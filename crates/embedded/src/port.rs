@@ -32,10 +32,7 @@ pub(crate) struct Port {
 impl Port {
     /// A port that the caller insists on.
     pub(crate) fn exactly(number: u16) -> Self {
-        Self {
-            number,
-            _claim: None,
-        }
+        Self { number, _claim: None }
     }
 
     /// A port that nobody listens on at `host` and nobody else holds.
@@ -54,10 +51,7 @@ impl Port {
             let path = folder.join(number.to_string());
             let claim = File::create(&path).map_err(Error::file(&path))?;
             if claim.try_lock().is_ok() && TcpListener::bind((host, number)).is_ok() {
-                return Ok(Self {
-                    number,
-                    _claim: Some(claim),
-                });
+                return Ok(Self { number, _claim: Some(claim) });
             }
         }
         Err(Error::NoFreePort { tried: TRIES })
@@ -79,9 +73,7 @@ mod tests {
 
     #[test]
     fn ports_that_are_held_differ_though_nobody_listens() {
-        let held: Vec<_> = (0..200)
-            .map(|_| Port::free(Ipv4Addr::LOCALHOST.into()).unwrap())
-            .collect();
+        let held: Vec<_> = (0..200).map(|_| Port::free(Ipv4Addr::LOCALHOST.into()).unwrap()).collect();
         let numbers: HashSet<_> = held.iter().map(|port| port.number).collect();
         assert_eq!(numbers.len(), held.len());
     }

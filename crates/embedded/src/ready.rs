@@ -34,25 +34,15 @@ pub(crate) async fn answers(address: SocketAddr, name: &str) -> Result<(), Strin
         .and_then(|json| serde_json::from_str(json).ok())
         .ok_or_else(|| format!("what listens at {address} is no nats-server"))?;
     if greeting.server_name != name {
-        return Err(format!(
-            "another server, {}, listens at {address}",
-            greeting.server_name
-        ));
+        return Err(format!("another server, {}, listens at {address}", greeting.server_name));
     }
-    if greeting.jetstream {
-        Ok(())
-    } else {
-        Err("JetStream is not on".to_owned())
-    }
+    if greeting.jetstream { Ok(()) } else { Err("JetStream is not on".to_owned()) }
 }
 
 async fn greeting(address: SocketAddr) -> io::Result<String> {
     let stream = TcpStream::connect(address).await?;
     let mut line = String::new();
-    BufReader::new(stream)
-        .take(GREETING_BYTES_MAX)
-        .read_line(&mut line)
-        .await?;
+    BufReader::new(stream).take(GREETING_BYTES_MAX).read_line(&mut line).await?;
     Ok(line)
 }
 
@@ -67,15 +57,9 @@ mod tests {
     #[tokio::test]
     async fn only_the_server_that_was_started_counts() {
         let table = [
-            (
-                "INFO {\"server_name\":\"one\",\"jetstream\":true}\r\n",
-                Ok(()),
-            ),
+            ("INFO {\"server_name\":\"one\",\"jetstream\":true}\r\n", Ok(())),
             ("INFO {\"server_name\":\"one\"}\r\n", Err("JetStream")),
-            (
-                "INFO {\"server_name\":\"two\",\"jetstream\":true}\r\n",
-                Err("another server, two"),
-            ),
+            ("INFO {\"server_name\":\"two\",\"jetstream\":true}\r\n", Err("another server, two")),
             ("SSH-2.0-OpenSSH_9.2\r\n", Err("no nats-server")),
             ("", Err("no nats-server")),
         ];

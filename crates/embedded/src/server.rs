@@ -12,9 +12,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::{
-    Config, Error, Monitor, binary, config::Place, log::Log, monitor, parent, port::Port, ready,
-};
+use crate::{Config, Error, Monitor, binary, config::Place, log::Log, monitor, parent, port::Port, ready};
 
 /// Between two looks at whether a fact holds. A start takes some 50 ms, so this is little of it.
 pub(crate) const LOOK: Duration = Duration::from_millis(5);
@@ -61,75 +59,35 @@ impl Server {
     }
 
     async fn attempt(config: Config, binary: PathBuf) -> Result<Self, Error> {
-        let folder = tempfile::Builder::new()
-            .prefix("sortie-nats-")
-            .tempdir()
-            .map_err(Error::file(std::env::temp_dir()))?;
-        let port = config.port.map_or_else(
-            || Port::free(config.host),
-            |number| Ok(Port::exactly(number)),
-        )?;
+        let folder =
+            tempfile::Builder::new().prefix("sortie-nats-").tempdir().map_err(Error::file(std::env::temp_dir()))?;
+        let port = config.port.map_or_else(|| Port::free(config.host), |number| Ok(Port::exactly(number)))?;
         let monitor = match config.monitor {
             Monitor::Off => None,
             Monitor::FreePort => Some(Port::free(config.host)?),
             Monitor::Port(number) => Some(Port::exactly(number)),
         };
-        let name = config
-            .name
-            .clone()
-            .unwrap_or_else(|| format!("sortie-{}", port.number));
-        let store = config
-            .store
-            .clone()
-            .unwrap_or_else(|| folder.path().join("store"));
-        let mut server = Self {
-            config,
-            binary,
-            name,
-            port,
-            monitor,
-            store,
-            child: None,
-            folder,
-        };
+        let name = config.name.clone().unwrap_or_else(|| format!("sortie-{}", port.number));
+        let store = config.store.clone().unwrap_or_else(|| folder.path().join("store"));
+        let mut server = Self { config, binary, name, port, monitor, store, child: None, folder };
         server.launch().await?;
         Ok(server)
     }
 
     async fn launch(&mut self) -> Result<(), Error> {
-        let place = Place {
-            name: &self.name,
-            port: self.port.number,
-            monitor: self.monitor_port(),
-            store: &self.store,
-        };
+        let place =
+            Place { name: &self.name, port: self.port.number, monitor: self.monitor_port(), store: &self.store };
         let file = self.folder.path().join("nats-server.conf");
         fs::write(&file, self.config.render(&place)).map_err(Error::file(&file))?;
         let path = self.log_path();
         let (log, output) = Log::open(&path).map_err(Error::file(&path))?;
         let errors = output.try_clone().map_err(Error::file(&path))?;
         let mut command = parent::command(&self.binary);
-        command
-            .arg("-c")
-            .arg(&file)
-            .stdin(std::process::Stdio::null())
-            .stdout(output)
-            .stderr(errors);
+        command.arg("-c").arg(&file).stdin(std::process::Stdio::null()).stdout(output).stderr(errors);
         let child = parent::spawn(command).map_err(Error::process("start nats-server"))?;
-        tracing::debug!(
-            name = self.name,
-            pid = child.id(),
-            port = self.port.number,
-            "nats-server started"
-        );
+        tracing::debug!(name = self.name, pid = child.id(), port = self.port.number, "nats-server started");
         let child = self.child.insert(child);
-        let answered = answered(
-            child,
-            address(self.config.host, self.port.number),
-            &self.name,
-            &self.config,
-            &log,
-        );
+        let answered = answered(child, address(self.config.host, self.port.number), &self.name, &self.config, &log);
         let answered = answered.await;
         if answered.is_err() {
             self.kill()?;
@@ -170,10 +128,7 @@ impl Server {
     /// The file that its log is appended to.
     #[must_use]
     pub fn log_path(&self) -> PathBuf {
-        self.config
-            .log
-            .clone()
-            .unwrap_or_else(|| self.folder.path().join("nats-server.log"))
+        self.config.log.clone().unwrap_or_else(|| self.folder.path().join("nats-server.log"))
     }
 
     /// The id of its process, which leads a process group of its own; none while it is stopped or killed.
@@ -184,9 +139,7 @@ impl Server {
 
     /// Whether its process lives now. It may have ended by itself since it was started.
     pub fn is_running(&mut self) -> bool {
-        self.child
-            .as_mut()
-            .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     /// Waits until the process ends by itself, and says how; at once if it is not running. May be dropped and called
@@ -198,10 +151,7 @@ impl Server {
     pub async fn ended(&mut self) -> Result<ExitStatus, Error> {
         loop {
             let child = self.running()?;
-            if let Some(status) = child
-                .try_wait()
-                .map_err(Error::process("wait for nats-server"))?
-            {
+            if let Some(status) = child.try_wait().map_err(Error::process("wait for nats-server"))? {
                 return Ok(status);
             }
             tokio::time::sleep(LOOK * 10).await;
@@ -220,10 +170,7 @@ impl Server {
         self.signal(Signal::SIGTERM)?;
         // One that was paused hears the other signal only after this one.
         self.signal(Signal::SIGCONT)?;
-        if tokio::time::timeout(self.config.stop_within, self.ended())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(self.config.stop_within, self.ended()).await.is_err() {
             tracing::warn!(name = self.name, within = ?self.config.stop_within, "nats-server did not stop: killing it");
         }
         self.kill()
@@ -237,10 +184,7 @@ impl Server {
         let Some(child) = &mut self.child else {
             return Ok(());
         };
-        child
-            .kill()
-            .and_then(|()| child.wait())
-            .map_err(Error::process("kill nats-server"))?;
+        child.kill().and_then(|()| child.wait()).map_err(Error::process("kill nats-server"))?;
         self.child = None;
         Ok(())
     }
@@ -285,36 +229,23 @@ impl Server {
     /// # Errors
     /// [`Error::Monitor`] if monitoring is off, the server does not answer, or the answer is no JSON.
     pub async fn monitor(&self, path: &str) -> Result<(u16, serde_json::Value), Error> {
-        let failed = |reason: String| Error::Monitor {
-            path: path.to_owned(),
-            reason,
-        };
-        let port = self
-            .monitor_port()
-            .ok_or_else(|| failed("monitoring is off".to_owned()))?;
-        let (status, body) = monitor::get(address(self.config.host, port), path)
-            .await
-            .map_err(failed)?;
-        let json = serde_json::from_str(&body)
-            .map_err(|error| failed(format!("it is no JSON: {error}")))?;
+        let failed = |reason: String| Error::Monitor { path: path.to_owned(), reason };
+        let port = self.monitor_port().ok_or_else(|| failed("monitoring is off".to_owned()))?;
+        let (status, body) = monitor::get(address(self.config.host, port), path).await.map_err(failed)?;
+        let json = serde_json::from_str(&body).map_err(|error| failed(format!("it is no JSON: {error}")))?;
         Ok((status, json))
     }
 
     fn running(&mut self) -> Result<&mut Child, Error> {
-        self.child.as_mut().ok_or_else(|| Error::NotRunning {
-            name: self.name.clone(),
-        })
+        self.child.as_mut().ok_or_else(|| Error::NotRunning { name: self.name.clone() })
     }
 
     fn signal(&mut self, signal: Signal) -> Result<(), Error> {
         if !self.is_running() {
-            return Err(Error::NotRunning {
-                name: self.name.clone(),
-            });
+            return Err(Error::NotRunning { name: self.name.clone() });
         }
         // Until it is waited for, the process keeps its id, so that no stranger is signalled.
-        let id = i32::try_from(self.running()?.id())
-            .map_or(Err(nix::Error::ESRCH), |id| Ok(Pid::from_raw(id)));
+        let id = i32::try_from(self.running()?.id()).map_or(Err(nix::Error::ESRCH), |id| Ok(Pid::from_raw(id)));
         id.and_then(|id| signal::kill(id, signal))
             .map_err(|error| Error::process(format!("send {signal} to nats-server"))(error.into()))
     }
@@ -334,43 +265,25 @@ async fn found(explicit: Option<PathBuf>) -> Result<PathBuf, Error> {
         Some(path) => binary::version(&path).map(|_| path),
         None => binary::find(),
     });
-    finding
-        .await
-        .map_err(|error| Error::process("look for nats-server")(error.into()))?
+    finding.await.map_err(|error| Error::process("look for nats-server")(error.into()))?
 }
 
 /// Waits until the server answers, or until it is certain that it never will.
-async fn answered(
-    child: &mut Child,
-    address: SocketAddr,
-    name: &str,
-    config: &Config,
-    log: &Log,
-) -> Result<(), Error> {
+async fn answered(child: &mut Child, address: SocketAddr, name: &str, config: &Config, log: &Log) -> Result<(), Error> {
     let within = config.start_within;
     let deadline = Instant::now() + within;
     loop {
-        if let Some(status) = child
-            .try_wait()
-            .map_err(Error::process("wait for nats-server"))?
-        {
+        if let Some(status) = child.try_wait().map_err(Error::process("wait for nats-server"))? {
             let log = log.tail();
             return Err(match port_taken(&log) {
                 Some(address) => Error::PortTaken { address },
-                None => Error::Died {
-                    status: status.to_string(),
-                    log,
-                },
+                None => Error::Died { status: status.to_string(), log },
             });
         }
         match ready::answers(address, name).await {
             Ok(()) => return Ok(()),
             Err(reason) if Instant::now() >= deadline => {
-                return Err(Error::NotReady {
-                    within,
-                    reason,
-                    log: log.tail(),
-                });
+                return Err(Error::NotReady { within, reason, log: log.tail() });
             }
             Err(_) => tokio::time::sleep(LOOK).await,
         }
@@ -380,9 +293,7 @@ async fn answered(
 /// The address in `listen tcp 127.0.0.1:4222: bind: address already in use`.
 fn port_taken(log: &str) -> Option<String> {
     let before = log.split_once(": bind: address already in use")?.0;
-    before
-        .rsplit_once("listen tcp ")
-        .map(|(_, address)| address.to_owned())
+    before.rsplit_once("listen tcp ").map(|(_, address)| address.to_owned())
 }
 
 /// Where to connect: a server that listens on every address is reached at the loopback one.

@@ -1,9 +1,5 @@
 //! A real nats-server, started, ended and started again.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "../src/script.rs"]
 mod script;
@@ -23,9 +19,7 @@ use crate::script::script;
 
 fn greeting(server: &Server) -> String {
     let mut line = String::new();
-    BufReader::new(TcpStream::connect(("127.0.0.1", server.port())).unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    BufReader::new(TcpStream::connect(("127.0.0.1", server.port())).unwrap()).read_line(&mut line).unwrap();
     line
 }
 
@@ -39,11 +33,7 @@ async fn a_server_answers_with_jetstream_and_is_gone_when_dropped() {
     let server = Server::start(Config::default()).await.unwrap();
     assert_eq!(server.url(), format!("nats://127.0.0.1:{}", server.port()));
     assert!(greeting(&server).contains("\"jetstream\":true"));
-    let (port, pid, store) = (
-        server.port(),
-        server.pid().unwrap(),
-        server.store().to_owned(),
-    );
+    let (port, pid, store) = (server.port(), server.pid().unwrap(), server.store().to_owned());
     assert!(store.is_dir() && exists(pid));
     drop(server);
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
@@ -66,17 +56,11 @@ async fn a_panic_takes_the_server_along() {
 #[tokio::test]
 async fn a_restart_keeps_port_store_and_name() {
     let folder = tempfile::tempdir().unwrap();
-    let config = Config {
-        store: Some(folder.path().to_owned()),
-        ..Config::default()
-    };
+    let config = Config { store: Some(folder.path().to_owned()), ..Config::default() };
     let mut server = Server::start(config).await.unwrap();
     let (port, pid, name) = (server.port(), server.pid(), server.name().to_owned());
     server.restart().await.unwrap();
-    assert_eq!(
-        (server.port(), server.name(), server.store()),
-        (port, name.as_str(), folder.path())
-    );
+    assert_eq!((server.port(), server.name(), server.store()), (port, name.as_str(), folder.path()));
     assert_ne!(server.pid(), pid);
     assert!(greeting(&server).contains(&name));
 
@@ -90,18 +74,12 @@ async fn a_restart_keeps_port_store_and_name() {
     server.stop().await.unwrap();
     assert!(matches!(server.pause(), Err(Error::NotRunning { .. })));
     drop(server);
-    assert!(
-        folder.path().join("jetstream").is_dir(),
-        "a store that was named is kept"
-    );
+    assert!(folder.path().join("jetstream").is_dir(), "a store that was named is kept");
 }
 
 #[tokio::test]
 async fn two_at_once_have_their_own_ports_and_stores() {
-    let (one, two) = tokio::join!(
-        Server::start(Config::default()),
-        Server::start(Config::default())
-    );
+    let (one, two) = tokio::join!(Server::start(Config::default()), Server::start(Config::default()));
     let (one, two) = (one.unwrap(), two.unwrap());
     assert_ne!(one.port(), two.port());
     assert_ne!(one.store(), two.store());
@@ -112,38 +90,23 @@ async fn a_paused_server_is_silent_goes_on_and_can_be_stopped() {
     let mut server = Server::start(Config::default()).await.unwrap();
     server.pause().unwrap();
     let silent = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
-    silent
-        .set_read_timeout(Some(Duration::from_millis(200)))
-        .unwrap();
-    assert!(
-        BufReader::new(silent)
-            .read_line(&mut String::new())
-            .is_err()
-    );
+    silent.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(BufReader::new(silent).read_line(&mut String::new()).is_err());
     server.resume().unwrap();
     assert!(greeting(&server).starts_with("INFO "));
     server.pause().unwrap();
     server.stop().await.unwrap();
-    assert!(
-        fs::read_to_string(server.log_path())
-            .unwrap()
-            .contains("Server Exiting"),
-        "it was not killed"
-    );
+    assert!(fs::read_to_string(server.log_path()).unwrap().contains("Server Exiting"), "it was not killed");
 }
 
 #[tokio::test]
 async fn its_own_end_is_noticed() {
-    let config = Config {
-        extra: "lame_duck_duration: \"30s\"\nlame_duck_grace_period: \"1s\"".to_owned(),
-        ..Config::default()
-    };
+    let config =
+        Config { extra: "lame_duck_duration: \"30s\"\nlame_duck_grace_period: \"1s\"".to_owned(), ..Config::default() };
     let mut server = Server::start(config).await.unwrap();
     server.lame_duck().unwrap();
-    let status = tokio::time::timeout(Duration::from_secs(20), server.ended())
-        .await
-        .expect("nobody was connected")
-        .unwrap();
+    let status =
+        tokio::time::timeout(Duration::from_secs(20), server.ended()).await.expect("nobody was connected").unwrap();
     assert!(status.success(), "{status}");
     assert!(!server.is_running());
     server.restart().await.unwrap();
@@ -169,41 +132,22 @@ async fn the_settings_reach_the_server() {
     assert_eq!(json["config"]["sync_always"], true, "{json}");
     let (_, json) = server.monitor("/varz").await.unwrap();
     assert_eq!(json["server_name"], "by-name");
-    assert!(
-        fs::read_to_string(folder.path().join("server.log"))
-            .unwrap()
-            .contains("Server is ready")
-    );
+    assert!(fs::read_to_string(folder.path().join("server.log")).unwrap().contains("Server is ready"));
 }
 
 #[tokio::test]
 async fn a_port_in_use_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let error = Server::start(Config {
-        port: Some(port),
-        ..Config::default()
-    })
-    .await
-    .unwrap_err();
-    assert!(
-        matches!(&error, Error::PortTaken { address } if address.ends_with(&port.to_string())),
-        "{error}"
-    );
+    let error = Server::start(Config { port: Some(port), ..Config::default() }).await.unwrap_err();
+    assert!(matches!(&error, Error::PortTaken { address } if address.ends_with(&port.to_string())), "{error}");
 }
 
 #[tokio::test]
 async fn a_start_that_fails_tells_the_last_words() {
-    let error = Server::start(Config {
-        extra: "max_payload: nonsense".to_owned(),
-        ..Config::default()
-    })
-    .await;
+    let error = Server::start(Config { extra: "max_payload: nonsense".to_owned(), ..Config::default() }).await;
     let error = error.unwrap_err();
-    assert!(
-        matches!(&error, Error::Died { log, .. } if log.contains("nats-server.conf:6:1")),
-        "{error}"
-    );
+    assert!(matches!(&error, Error::Died { log, .. } if log.contains("nats-server.conf:6:1")), "{error}");
 }
 
 #[tokio::test]
@@ -211,18 +155,10 @@ async fn a_bad_binary_is_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let script = script(folder.path().join("nats-server"), "echo hello");
     for path in [script, folder.path().join("absent")] {
-        let error = Server::start(Config {
-            binary: Some(path.clone()),
-            ..Config::default()
-        })
-        .await
-        .unwrap_err();
+        let error = Server::start(Config { binary: Some(path.clone()), ..Config::default() }).await.unwrap_err();
         assert!(matches!(error, Error::Unusable { .. }), "{error}");
         let said = error.to_string();
-        assert!(
-            said.contains(path.to_str().unwrap()) && !said.contains('\n'),
-            "{said}"
-        );
+        assert!(said.contains(path.to_str().unwrap()) && !said.contains('\n'), "{said}");
     }
 }
 
@@ -233,17 +169,9 @@ async fn a_server_that_never_answers_is_given_up_and_killed() {
 echo $$ >"$0.pid"
 exec sleep 60"#;
     let script = script(folder.path().join("nats-server"), text);
-    let config = Config {
-        binary: Some(script.clone()),
-        start_within: Duration::from_millis(300),
-        ..Config::default()
-    };
+    let config = Config { binary: Some(script.clone()), start_within: Duration::from_millis(300), ..Config::default() };
     let error = Server::start(config).await.unwrap_err();
     assert!(matches!(error, Error::NotReady { .. }), "{error}");
-    let pid: u32 = fs::read_to_string(script.with_extension("pid"))
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap();
+    let pid: u32 = fs::read_to_string(script.with_extension("pid")).unwrap().trim().parse().unwrap();
     assert!(!exists(pid));
 }

