@@ -1,18 +1,18 @@
+mod signals;
+mod start;
+
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::{Child, ExitStatus},
-    time::{Duration, Instant},
+    process::{Child, ExitStatus, Stdio},
+    time::Duration,
 };
 
-use nix::{
-    sys::signal::{self, Signal},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::{Config, Error, Monitor, binary, config::Place, log::Log, monitor, parent, port::Port, ready};
+use self::start::{address, answered, found};
+use crate::{Config, Error, Monitor, config::Place, log::Log, monitor, parent, port::Port};
 
 /// Between two looks at whether a fact holds. A start takes some 50 ms, so this is little of it.
 pub(crate) const LOOK: Duration = Duration::from_millis(5);
@@ -83,7 +83,7 @@ impl Server {
         let (log, output) = Log::open(&path).map_err(Error::file(&path))?;
         let errors = output.try_clone().map_err(Error::file(&path))?;
         let mut command = parent::command(&self.binary);
-        command.arg("-c").arg(&file).stdin(std::process::Stdio::null()).stdout(output).stderr(errors);
+        command.arg("-c").arg(&file).stdin(Stdio::null()).stdout(output).stderr(errors);
         let child = parent::spawn(command).map_err(Error::process("start nats-server"))?;
         tracing::debug!(name = self.name, pid = child.id(), port = self.port.number, "nats-server started");
         let child = self.child.insert(child);
@@ -167,9 +167,13 @@ impl Server {
         if !self.is_running() {
             return self.kill();
         }
-        self.signal(Signal::SIGTERM)?;
-        // One that was paused hears the other signal only after this one.
-        self.signal(Signal::SIGCONT)?;
+        // One that was paused hears the first only after the second, by which time any other may have ended.
+        for signal in [Signal::SIGTERM, Signal::SIGCONT] {
+            match self.signal(signal) {
+                Ok(()) | Err(Error::NotRunning { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         if tokio::time::timeout(self.config.stop_within, self.ended()).await.is_err() {
             tracing::warn!(name = self.name, within = ?self.config.stop_within, "nats-server did not stop: killing it");
         }
@@ -199,31 +203,6 @@ impl Server {
         self.launch().await
     }
 
-    /// Freezes it (SIGSTOP): connections stay open and nothing is answered, as when a machine hangs.
-    ///
-    /// # Errors
-    /// [`Error::NotRunning`], or [`Error::Process`] if it cannot be signalled.
-    pub fn pause(&mut self) -> Result<(), Error> {
-        self.signal(Signal::SIGSTOP)
-    }
-
-    /// Lets it go on after [`pause`](Self::pause).
-    ///
-    /// # Errors
-    /// Those of [`pause`](Self::pause).
-    pub fn resume(&mut self) -> Result<(), Error> {
-        self.signal(Signal::SIGCONT)
-    }
-
-    /// Puts it into lame duck mode: it hands leadership on, accepts nobody new, asks its clients to leave over the time
-    /// its `lame_duck_duration` says (two minutes unless [`Config::extra`] sets it, thirty seconds at least), and ends.
-    ///
-    /// # Errors
-    /// Those of [`pause`](Self::pause).
-    pub fn lame_duck(&mut self) -> Result<(), Error> {
-        self.signal(Signal::SIGUSR2)
-    }
-
     /// Asks its monitoring endpoint, for instance for `/jsz?streams=true`, and gives the HTTP status and the JSON.
     ///
     /// # Errors
@@ -239,16 +218,6 @@ impl Server {
     fn running(&mut self) -> Result<&mut Child, Error> {
         self.child.as_mut().ok_or_else(|| Error::NotRunning { name: self.name.clone() })
     }
-
-    fn signal(&mut self, signal: Signal) -> Result<(), Error> {
-        if !self.is_running() {
-            return Err(Error::NotRunning { name: self.name.clone() });
-        }
-        // Until it is waited for, the process keeps its id, so that no stranger is signalled.
-        let id = i32::try_from(self.running()?.id()).map_or(Err(nix::Error::ESRCH), |id| Ok(Pid::from_raw(id)));
-        id.and_then(|id| signal::kill(id, signal))
-            .map_err(|error| Error::process(format!("send {signal} to nats-server"))(error.into()))
-    }
 }
 
 impl Drop for Server {
@@ -257,51 +226,4 @@ impl Drop for Server {
             tracing::warn!(name = self.name, %error, "nats-server may be left behind");
         }
     }
-}
-
-/// Finding may fetch, which blocks.
-async fn found(explicit: Option<PathBuf>) -> Result<PathBuf, Error> {
-    let finding = tokio::task::spawn_blocking(|| match explicit {
-        Some(path) => binary::version(&path).map(|_| path),
-        None => binary::find(),
-    });
-    finding.await.map_err(|error| Error::process("look for nats-server")(error.into()))?
-}
-
-/// Waits until the server answers, or until it is certain that it never will.
-async fn answered(child: &mut Child, address: SocketAddr, name: &str, config: &Config, log: &Log) -> Result<(), Error> {
-    let within = config.start_within;
-    let deadline = Instant::now() + within;
-    loop {
-        if let Some(status) = child.try_wait().map_err(Error::process("wait for nats-server"))? {
-            let log = log.tail();
-            return Err(match port_taken(&log) {
-                Some(address) => Error::PortTaken { address },
-                None => Error::Died { status: status.to_string(), log },
-            });
-        }
-        match ready::answers(address, name).await {
-            Ok(()) => return Ok(()),
-            Err(reason) if Instant::now() >= deadline => {
-                return Err(Error::NotReady { within, reason, log: log.tail() });
-            }
-            Err(_) => tokio::time::sleep(LOOK).await,
-        }
-    }
-}
-
-/// The address in `listen tcp 127.0.0.1:4222: bind: address already in use`.
-fn port_taken(log: &str) -> Option<String> {
-    let before = log.split_once(": bind: address already in use")?.0;
-    before.rsplit_once("listen tcp ").map(|(_, address)| address.to_owned())
-}
-
-/// Where to connect: a server that listens on every address is reached at the loopback one.
-fn address(host: IpAddr, port: u16) -> SocketAddr {
-    let host = match host {
-        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        host => host,
-    };
-    SocketAddr::new(host, port)
 }
