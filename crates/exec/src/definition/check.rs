@@ -1,0 +1,155 @@
+//! Every fault of a document at once: the schema that editors use finds most, a look at each command the rest.
+
+use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
+use protocol::{Capability, Kind, duration, limits};
+use serde_json::Value;
+
+use super::{
+    Definition,
+    fault::Fault,
+    located::{Located, below},
+};
+
+type Format = (&'static str, fn(&str) -> bool, &'static str);
+
+/// The formats that the schema names, and what is said of text that has another.
+const FORMATS: [Format; 7] = [
+    ("sortie-kind", is_kind, "is not a kind: a-z or 0-9, then up to 62 of a-z, 0-9 and `-`"),
+    (
+        "sortie-capability",
+        is_capability,
+        "is not a capability: a-z or 0-9, then up to 62 of a-z, 0-9 and `-`; `coordinator` is reserved",
+    ),
+    ("sortie-duration", is_duration, "is not a duration such as 250ms, 10s, 1m, 2h or 1d"),
+    ("sortie-timeout", is_timeout, "is not a timeout: a duration such as 30s, more than nothing and at most 7d"),
+    (
+        "sortie-variable",
+        is_variable,
+        "is not a name for a variable: letters, digits and `_`, not beginning with a digit or `SORTIE_`",
+    ),
+    ("sortie-exit-code", is_exit_code, "is not an exit code from 1 to 255"),
+    ("sortie-argument", is_argument, "has a NUL in it, which no argument and no variable can have"),
+];
+
+pub(super) fn check(located: &Located) -> Vec<Fault> {
+    let mut faults: Vec<Fault> = match validator() {
+        Ok(validator) => validator.iter_errors(&located.value).flat_map(|error| sentences(located, &error)).collect(),
+        Err(error) => vec![located.fault("", error.to_string())],
+    };
+    let commands = located.value.get("capabilities").and_then(Value::as_object);
+    for (name, command) in commands.into_iter().flatten() {
+        let pointer = below("/capabilities", name);
+        faults.extend(check_program(located, &pointer, command));
+        for side in ["input", "output"] {
+            faults.extend(check_schema(located, &format!("{pointer}/schema/{side}"), command));
+        }
+    }
+    faults.sort_by_key(|fault| (fault.line, fault.column));
+    faults
+}
+
+fn validator() -> Result<Validator, ValidationError<'static>> {
+    let options = jsonschema::options().should_validate_formats(true);
+    let options = FORMATS.into_iter().fold(options, |options, (name, accepts, _)| options.with_format(name, accepts));
+    options.build(&Definition::json_schema())
+}
+
+fn check_program(located: &Located, pointer: &str, command: &Value) -> Option<Fault> {
+    let program = command.get("command")?.get(0)?.as_str()?;
+    let faulty = program.trim().is_empty();
+    faulty.then(|| located.fault(&format!("{pointer}/command/0"), "names no program".to_owned()))
+}
+
+fn check_schema(located: &Located, pointer: &str, command: &Value) -> Option<Fault> {
+    let side = pointer.rsplit('/').next()?;
+    let schema = command.get("schema")?.get(side)?;
+    let error = jsonschema::validator_for(schema).err()?;
+    let pointer = format!("{pointer}{}", error.instance_path());
+    Some(located.fault(&pointer, format!("is not a JSON Schema: {}", limits::truncate(&error.to_string(), 300))))
+}
+
+/// What a validation error says to a person, each at the place to change.
+fn sentences(located: &Located, error: &ValidationError<'_>) -> Vec<Fault> {
+    let pointer = error.instance_path().to_string();
+    let shown = limits::truncate(&error.instance().to_string(), 80);
+    let message = match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected } => {
+            let unknown =
+                |name: &String| located.fault(&below(&pointer, name), "is not a key that is known here".into());
+            return unexpected.iter().map(unknown).collect();
+        }
+        ValidationErrorKind::PropertyNames { error } => {
+            let name = error.instance().as_str().unwrap_or_default();
+            return vec![located.fault(&below(&pointer, name), format_sentence(error))];
+        }
+        ValidationErrorKind::Required { property } => {
+            format!("`{}` is missing", property.as_str().unwrap_or_default())
+        }
+        ValidationErrorKind::Type { .. } if error.instance().is_number() || error.instance().is_boolean() => {
+            format!("{error}; put it in quotes if it is text")
+        }
+        ValidationErrorKind::OneOfNotValid { context } => match choices(context) {
+            choices if choices.is_empty() => error.to_string(),
+            choices => format!("`{}` is none of {}", shown.trim_matches('"'), choices.join(", ")),
+        },
+        ValidationErrorKind::Format { .. } => format_sentence(error),
+        _ => limits::truncate(&error.to_string(), 300),
+    };
+    vec![located.fault(&pointer, message)]
+}
+
+fn format_sentence(error: &ValidationError<'_>) -> String {
+    let text = limits::truncate(error.instance().as_str().unwrap_or_default(), 80);
+    let ValidationErrorKind::Format { format } = error.kind() else { return error.to_string() };
+    let rule = FORMATS.iter().find(|(name, _, _)| name == format).map_or("is not valid", |(_, _, rule)| rule);
+    format!("`{text}` {rule}")
+}
+
+fn choices(context: &[Vec<ValidationError<'static>>]) -> Vec<String> {
+    let mut choices = Vec::new();
+    for error in context.iter().flatten() {
+        match error.kind() {
+            ValidationErrorKind::Constant { expected_value } => {
+                choices.extend(expected_value.as_str().map(|choice| format!("`{choice}`")));
+            }
+            ValidationErrorKind::Enum { options } => {
+                let options = options.as_array().into_iter().flatten().filter_map(Value::as_str);
+                choices.extend(options.map(|choice| format!("`{choice}`")));
+            }
+            _ => {}
+        }
+    }
+    choices
+}
+
+fn is_kind(text: &str) -> bool {
+    Kind::parse(text).is_ok()
+}
+
+fn is_capability(text: &str) -> bool {
+    Capability::parse(text).is_ok()
+}
+
+fn is_duration(text: &str) -> bool {
+    duration::parse(text).is_ok()
+}
+
+fn is_timeout(text: &str) -> bool {
+    duration::parse(text).is_ok_and(|timeout| !timeout.is_zero() && timeout <= limits::TIMEOUT_MAX)
+}
+
+/// Ours begin with `SORTIE_`, and what a definition says about them would be lost.
+fn is_variable(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with(|first: char| first.is_ascii_digit())
+        && !text.starts_with("SORTIE_")
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn is_exit_code(text: &str) -> bool {
+    text.parse::<u8>().is_ok_and(|code| code > 0 && code.to_string() == text)
+}
+
+fn is_argument(text: &str) -> bool {
+    !text.contains('\0')
+}

@@ -1,0 +1,176 @@
+//! Text to a JSON value that remembers where each part of it was written.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use serde_saphyr::{Location, Spanned};
+
+use super::fault::Fault;
+
+/// Where parts of a document were written, by JSON pointer. A map's entry is located at its key, because that is what a
+/// person looks for.
+pub(super) struct Located {
+    pub(super) value: Value,
+    places: BTreeMap<String, Location>,
+}
+
+impl Located {
+    /// Reads YAML, and with that JSON. `yes`, `no` and `on` are text, as YAML 1.2 has it.
+    pub(super) fn read(text: &str) -> Result<Self, Vec<Fault>> {
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let root: Spanned<Node> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+            let (line, column) = error.location().map_or((0, 0), |place| (place.line(), place.column()));
+            let sentence = error.without_snippet().to_string();
+            let message = sentence.split(" at line ").next().unwrap_or_default().to_owned();
+            vec![Fault { line, column, path: String::new(), message }]
+        })?;
+        let mut reader = Reader { places: BTreeMap::new(), faults: Vec::new() };
+        let value = reader.read(root, "");
+        if reader.faults.is_empty() { Ok(Self { value, places: reader.places }) } else { Err(reader.faults) }
+    }
+
+    /// A fault at that pointer, placed at the nearest thing around it that was written.
+    pub(super) fn fault(&self, pointer: &str, message: String) -> Fault {
+        let mut around = pointer;
+        let place = loop {
+            match (self.places.get(around), around.rfind('/')) {
+                (Some(place), _) => break Some(place),
+                (None, Some(end)) => around = &around[..end],
+                (None, None) => break None,
+            }
+        };
+        let (line, column) = place.map_or((0, 0), |place| (place.line(), place.column()));
+        Fault { line, column, path: dotted(pointer), message }
+    }
+}
+
+/// One more token on a JSON pointer.
+pub(super) fn below(pointer: &str, token: &str) -> String {
+    format!("{pointer}/{}", token.replace('~', "~0").replace('/', "~1"))
+}
+
+fn dotted(pointer: &str) -> String {
+    let tokens: Vec<String> =
+        pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~")).collect();
+    tokens.join(".")
+}
+
+struct Reader {
+    places: BTreeMap<String, Location>,
+    faults: Vec<Fault>,
+}
+
+impl Reader {
+    fn read(&mut self, node: Spanned<Node>, pointer: &str) -> Value {
+        self.places.entry(pointer.to_owned()).or_insert(node.referenced);
+        match node.value {
+            Node::Scalar(value) => value,
+            Node::List(items) => items
+                .into_iter()
+                .enumerate()
+                .map(|(index, item)| self.read(item, &below(pointer, &index.to_string())))
+                .collect(),
+            Node::Map(entries) => Value::Object(self.read_map(entries, pointer)),
+        }
+    }
+
+    fn read_map(&mut self, entries: Vec<(Spanned<Node>, Spanned<Node>)>, pointer: &str) -> Map<String, Value> {
+        let mut map = Map::new();
+        for (key, node) in entries {
+            let name = match &key.value {
+                Node::Scalar(Value::String(text)) => text.clone(),
+                Node::Scalar(Value::Number(number)) => number.to_string(),
+                _ => {
+                    self.places.entry(pointer.to_owned()).or_insert(key.referenced);
+                    self.faults.push(Fault {
+                        line: key.referenced.line(),
+                        column: key.referenced.column(),
+                        path: dotted(pointer),
+                        message: "a key must be text; put it in quotes".to_owned(),
+                    });
+                    continue;
+                }
+            };
+            let pointer = below(pointer, &name);
+            if self.places.insert(pointer.clone(), key.referenced).is_some() {
+                self.faults.push(Fault {
+                    line: key.referenced.line(),
+                    column: key.referenced.column(),
+                    path: dotted(&pointer),
+                    message: "this key is here twice".to_owned(),
+                });
+            }
+            let value = self.read(node, &pointer);
+            map.insert(name, value);
+        }
+        map
+    }
+}
+
+enum Node {
+    Scalar(Value),
+    List(Vec<Spanned<Node>>),
+    Map(Vec<(Spanned<Node>, Spanned<Node>)>),
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("what JSON can say")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Scalar(Value::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Scalar(Value::Null))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Node, E> {
+        let number = Number::from_f64(value).ok_or_else(|| E::custom("numbers are finite"))?;
+        Ok(Node::Scalar(number.into()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Node::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = access.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Node::Map(entries))
+    }
+}
