@@ -102,7 +102,7 @@ fn format_sentence(error: &ValidationError<'_>) -> String {
     let text = limits::truncate(error.instance().as_str().unwrap_or_default(), 80);
     let ValidationErrorKind::Format { format } = error.kind() else { return error.to_string() };
     let rule = FORMATS.iter().find(|(name, _, _)| name == format).map_or("is not valid", |(_, _, rule)| rule);
-    format!("`{text}` {rule}")
+    format!("`{}` {rule}", text.escape_debug())
 }
 
 fn choices(context: &[Vec<ValidationError<'static>>]) -> Vec<String> {
