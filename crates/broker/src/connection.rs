@@ -1,0 +1,312 @@
+//! One connection to a broker: how it is made, what it says of itself, and core messages over it.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use async_nats::{Client, ConnectOptions, Event, RequestErrorKind};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use protocol::Headers;
+use tokio::sync::watch;
+
+use crate::{
+    error::{Error, Kind},
+    message::{Message, Outgoing, map_of},
+    retry::Waits,
+};
+
+/// The oldest server that has all that is used: message schedules with cron, message TTL, atomic batches.
+pub const SERVER_VERSION_MIN: (i64, i64, i64) = (2, 14, 0);
+
+/// A hung server holds its clients until the third unanswered ping.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How to reach a broker.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its addresses, all of one cluster. Defaults to `nats://127.0.0.1:4222`.
+    pub servers: Vec<String>,
+    /// A credentials file (JWT and seed). Defaults to none.
+    pub credentials_file: Option<PathBuf>,
+    /// User and password. Defaults to none.
+    pub user_password: Option<(String, String)>,
+    /// A token. Defaults to none.
+    pub token: Option<String>,
+    /// The seed of an nkey. Defaults to none.
+    pub nkey_seed: Option<String>,
+    /// The certificate of the authority that signed the server's. Defaults to the system's.
+    pub tls_ca: Option<PathBuf>,
+    /// Our own certificate and its key. Defaults to none.
+    pub tls_client: Option<(PathBuf, PathBuf)>,
+    /// What the server calls this connection. Defaults to `sortie`.
+    pub name: String,
+    /// What inboxes begin with. Defaults to `_INBOX`.
+    pub inbox_prefix: Option<String>,
+    /// How long to try before the broker counts as unreachable. Defaults to 5 s.
+    pub connect_within: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            servers: vec!["nats://127.0.0.1:4222".to_owned()],
+            credentials_file: None,
+            user_password: None,
+            token: None,
+            nkey_seed: None,
+            tls_ca: None,
+            tls_client: None,
+            name: "sortie".to_owned(),
+            inbox_prefix: None,
+            connect_within: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Whether the connection is there, and which one it is. A pull that waits at the server is gone with its connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Whether it is there.
+    pub is_up: bool,
+    /// How often it was made.
+    pub generation: u64,
+}
+
+/// One connection to a broker, shared by cloning.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    client: Client,
+    link: watch::Receiver<Link>,
+    violation: Arc<Mutex<Option<(Instant, String)>>>,
+}
+
+impl Connection {
+    /// Connects, trying again until `connect_within` has passed.
+    ///
+    /// # Errors
+    /// `Unreachable` when nobody answered, `Forbidden` when the broker refused the credentials, `Invalid` when a file
+    /// cannot be read or the server is older than [`SERVER_VERSION_MIN`].
+    pub async fn open(options: Options) -> Result<Self, Error> {
+        let until = Instant::now() + options.connect_within;
+        let mut waits = Waits::new(Duration::from_millis(50), Duration::from_secs(1));
+        let connection = loop {
+            match Self::open_once(&options).await {
+                Err(error) if error.kind() == Kind::Unreachable && Instant::now() < until => {
+                    tokio::time::sleep(waits.next()).await;
+                }
+                other => break other?,
+            }
+        };
+        let (major, minor, patch) = SERVER_VERSION_MIN;
+        if connection.client.is_server_compatible(major, minor, patch) {
+            return Ok(connection);
+        }
+        let version = connection.client.server_info().version;
+        Err(Error::new(
+            Kind::Invalid,
+            format!("nats-server {version} is too old: Sortie needs {major}.{minor} or later"),
+        ))
+    }
+
+    async fn open_once(options: &Options) -> Result<Self, Error> {
+        let (link_sender, link) = watch::channel(Link::default());
+        let violation = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&violation);
+        let link_sender = Arc::new(link_sender);
+        let prepared = connect_options(options)?.event_callback(move |event| {
+            note_event(&event, &link_sender, &told);
+            async {}
+        });
+        let servers = options.servers.join(",");
+        let client = prepared.connect(&options.servers).await.map_err(|error| {
+            let text = error.to_string();
+            let is_refused = matches!(
+                error.kind(),
+                async_nats::ConnectErrorKind::Authentication | async_nats::ConnectErrorKind::AuthorizationViolation
+            );
+            let kind = if is_refused { Kind::Forbidden } else { Kind::Unreachable };
+            Error::new(kind, format!("no connection to {servers}: {text}"))
+        })?;
+        Ok(Self { client, link, violation })
+    }
+
+    /// Follows whether the connection is there.
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.link.clone()
+    }
+
+    /// The server's version.
+    pub fn server_version(&self) -> String {
+        self.client.server_info().version
+    }
+
+    /// The largest message that the server takes, in bytes.
+    pub fn payload_bytes_max(&self) -> usize {
+        self.client.max_payload()
+    }
+
+    /// Publishes without any acknowledgement.
+    ///
+    /// # Errors
+    /// `TooLarge`, `Invalid`, or `Unreachable` when the connection is closed for good.
+    pub async fn publish_core(&self, outgoing: Outgoing) -> Result<(), Error> {
+        let Outgoing { subject, headers, body } = outgoing;
+        let sent = if headers.is_empty() {
+            self.client.publish(subject, body).await
+        } else {
+            self.client.publish_with_headers(subject, map_of(&headers), body).await
+        };
+        sent.map_err(|error| {
+            let kind = match error.kind() {
+                async_nats::PublishErrorKind::MaxPayloadExceeded => Kind::TooLarge,
+                async_nats::PublishErrorKind::InvalidSubject => Kind::Invalid,
+                async_nats::PublishErrorKind::Send => Kind::Unreachable,
+            };
+            Error::new(kind, error.to_string())
+        })
+    }
+
+    /// Asks and waits for one answer.
+    ///
+    /// # Errors
+    /// `TimedOut`, `NoResponders`, `TooLarge`, `Forbidden` when the server said so meanwhile.
+    pub async fn request(
+        &self,
+        subject: String,
+        headers: Option<&Headers>,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Message, Error> {
+        let began = Instant::now();
+        let mut request = async_nats::Request::new().payload(body).timeout(Some(timeout));
+        if let Some(headers) = headers.filter(|headers| !headers.is_empty()) {
+            request = request.headers(map_of(headers));
+        }
+        let answer = self.client.send_request(subject, request).await;
+        answer.map(Message::of).map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders => Error::new(Kind::NoResponders, "nobody answers there"),
+            RequestErrorKind::MaxPayloadExceeded => Error::new(Kind::TooLarge, error.to_string()),
+            RequestErrorKind::InvalidSubject => Error::new(Kind::Invalid, error.to_string()),
+            RequestErrorKind::TimedOut | RequestErrorKind::Other => self.silence(began, timeout),
+        })
+    }
+
+    /// Asks; the answers go to `reply`.
+    pub(crate) async fn publish_asking(&self, outgoing: Outgoing, reply: String) -> Result<(), Error> {
+        let sent = self.client.publish_with_reply(outgoing.subject, reply, outgoing.body).await;
+        sent.map_err(|error| Error::new(Kind::Unreachable, error.to_string()))
+    }
+
+    /// Subscribes on core NATS.
+    ///
+    /// # Errors
+    /// `Invalid` for a malformed subject, `Unreachable` when the connection is closed for good.
+    pub async fn subscribe(&self, subject: impl Into<String>) -> Result<Subscription, Error> {
+        let subscriber = self.client.subscribe(subject.into()).await;
+        let subscriber = subscriber.map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;
+        Ok(Subscription { subscriber })
+    }
+
+    /// A subject that nobody else listens on.
+    pub fn new_inbox(&self) -> String {
+        self.client.new_inbox()
+    }
+
+    /// Waits until what was published before has left this process.
+    ///
+    /// # Errors
+    /// `Unreachable` when the connection is closed for good.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.client.flush().await.map_err(|error| Error::new(Kind::Unreachable, error.to_string()))
+    }
+
+    /// The client library's own handle, for the parts of this crate that need it.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// A refusal of permission reaches a client apart from the request it is about: what came since then is taken as
+    /// the reason of a silence.
+    fn silence(&self, since: Instant, timeout: Duration) -> Error {
+        let violation = self.violation.lock().unwrap_or_else(PoisonError::into_inner);
+        match violation.as_ref() {
+            Some((at, text)) if *at >= since => Error::new(Kind::Forbidden, text.clone()),
+            _ => Error::new(Kind::TimedOut, format!("no answer within {}", protocol::duration::format(timeout))),
+        }
+    }
+}
+
+/// Messages of one subscription.
+#[derive(Debug)]
+pub struct Subscription {
+    subscriber: async_nats::Subscriber,
+}
+
+impl Subscription {
+    /// The next message; none when the subscription has ended.
+    pub async fn next(&mut self) -> Option<Message> {
+        self.subscriber.next().await.map(Message::of)
+    }
+
+    /// Unsubscribes, but goes on giving what the server sent before it knew.
+    pub async fn drain(&mut self) {
+        // It fails only where the connection is closed for good, and then nothing more comes anyway.
+        let _ = self.subscriber.drain().await;
+    }
+}
+
+fn connect_options(options: &Options) -> Result<ConnectOptions, Error> {
+    let mut prepared = ConnectOptions::new()
+        .name(&options.name)
+        .ping_interval(PING_INTERVAL)
+        .connection_timeout(Duration::from_secs(3))
+        .reconnect_delay_callback(|attempts| Duration::from_millis((50 * attempts as u64).min(1_000)));
+    if let Some(prefix) = &options.inbox_prefix {
+        prepared = prepared.custom_inbox_prefix(prefix);
+    }
+    if let Some((user, password)) = &options.user_password {
+        prepared = prepared.user_and_password(user.clone(), password.clone());
+    }
+    if let Some(token) = &options.token {
+        prepared = prepared.token(token.clone());
+    }
+    if let Some(seed) = &options.nkey_seed {
+        prepared = prepared.nkey(seed.clone());
+    }
+    if let Some(path) = &options.tls_ca {
+        prepared = prepared.add_root_certificates(path.clone());
+    }
+    if let Some((certificate, key)) = &options.tls_client {
+        prepared = prepared.add_client_certificate(certificate.clone(), key.clone());
+    }
+    if let Some(path) = &options.credentials_file {
+        let refused = |error: std::io::Error| {
+            Error::new(Kind::Invalid, format!("credentials file {} cannot be used: {error}", path.display()))
+        };
+        let text = std::fs::read_to_string(path).map_err(refused)?;
+        prepared = prepared.credentials(&text).map_err(refused)?;
+    }
+    Ok(prepared)
+}
+
+fn note_event(event: &Event, link: &watch::Sender<Link>, violation: &Mutex<Option<(Instant, String)>>) {
+    match event {
+        Event::Connected => link.send_modify(|link| {
+            link.is_up = true;
+            link.generation += 1;
+        }),
+        Event::Disconnected | Event::Closed => link.send_modify(|link| link.is_up = false),
+        Event::ServerError(error) => {
+            let text = error.to_string();
+            tracing::warn!(error = %text, "the broker refused something");
+            if text.to_ascii_lowercase().contains("permissions violation") {
+                *violation.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), text));
+            }
+        }
+        Event::SlowConsumer(subscription) => tracing::warn!(subscription, "messages were dropped: slow consumer"),
+        _ => {}
+    }
+}

@@ -1,0 +1,131 @@
+//! A message of a consumer, with what its acknowledgement subject tells.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use protocol::time::Timestamp;
+
+use crate::{
+    Connection, Message, Outgoing,
+    error::{Error, Kind},
+};
+
+/// One delivery of a stored message.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The message.
+    pub message: Message,
+    /// Its stream.
+    pub stream: String,
+    /// The consumer that delivered it.
+    pub consumer: String,
+    /// How often it was delivered, this time counted.
+    pub delivered: u64,
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// When the broker stored it.
+    pub published_at: Timestamp,
+    /// What the consumer has for others behind it.
+    pub pending: u64,
+    /// When it came in.
+    pub received: Instant,
+    ack_subject: String,
+}
+
+impl Delivery {
+    /// Reads a delivery from its acknowledgement subject, `$JS.ACK.<stream>.<consumer>.<delivered>.<stream
+    /// sequence>.<consumer sequence>.<nanoseconds>.<pending>`, or the newer form with domain and account behind `ACK`.
+    pub(crate) fn read(message: Message) -> Option<Self> {
+        let ack_subject = message.reply.clone()?;
+        let tokens: Vec<&str> = ack_subject.split('.').collect();
+        let tail = match tokens.as_slice() {
+            ["$JS", "ACK", tail @ ..] if tail.len() == 7 => tail,
+            ["$JS", "ACK", _domain, _account, tail @ ..] if tail.len() >= 7 => tail,
+            _ => return None,
+        };
+        let number = |index: usize| tail.get(index)?.parse::<u64>().ok();
+        let nanos = i64::try_from(number(5)?).ok()?;
+        Some(Self {
+            stream: (*tail.first()?).to_owned(),
+            consumer: (*tail.get(1)?).to_owned(),
+            delivered: number(2)?,
+            sequence: number(3)?,
+            published_at: chrono::DateTime::from_timestamp_nanos(nanos),
+            pending: number(6)?,
+            received: Instant::now(),
+            message,
+            ack_subject,
+        })
+    }
+
+    /// Takes it out of the work queue. No answer is waited for: a lost acknowledgement is a redelivery, and that one
+    /// finds the outcome.
+    pub async fn ack(&self, connection: &Connection) {
+        self.say(connection, Bytes::from_static(b"+ACK")).await;
+    }
+
+    /// Takes it out of the work queue and waits until the broker has done so.
+    ///
+    /// # Errors
+    /// `TimedOut` and the like; it may be redelivered then.
+    pub async fn ack_confirmed(&self, connection: &Connection) -> Result<(), Error> {
+        let timeout = Duration::from_secs(5);
+        connection.request(self.ack_subject.clone(), None, Bytes::from_static(b"+ACK"), timeout).await.map(|_| ())
+    }
+
+    /// Gives it back, for anyone, after a delay. Without one it would be redelivered at once, in a loop.
+    pub async fn nak(&self, connection: &Connection, delay: Duration) {
+        let body = format!("-NAK {{\"delay\":{}}}", delay.as_nanos());
+        self.say(connection, body.into()).await;
+    }
+
+    /// Moves its deadline, and waits until the broker has done so.
+    ///
+    /// # Errors
+    /// `TimedOut` and the like; the deadline may not have moved.
+    pub async fn extend(&self, connection: &Connection, timeout: Duration) -> Result<(), Error> {
+        let answer = connection.request(self.ack_subject.clone(), None, Bytes::from_static(b"+WPI"), timeout).await?;
+        match answer.status {
+            None => Ok(()),
+            Some((code, text)) => Err(Error::new(Kind::Api(u64::from(code)), text)),
+        }
+    }
+
+    async fn say(&self, connection: &Connection, body: Bytes) {
+        // It fails only where the connection is closed for good: then the deadline passes and another worker takes it.
+        if let Err(error) = connection.publish_core(Outgoing::new(self.ack_subject.clone(), body)).await {
+            tracing::debug!(%error, sequence = self.sequence, "acknowledgement not sent");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivery(ack_subject: &str) -> Option<Delivery> {
+        Delivery::read(Message {
+            subject: "fleet.request.echo".to_owned(),
+            reply: Some(ack_subject.to_owned()),
+            headers: protocol::Headers::new(),
+            body: Bytes::new(),
+            status: None,
+        })
+    }
+
+    #[test]
+    fn both_forms_of_the_acknowledgement_subject_are_read() {
+        for subject in [
+            "$JS.ACK.FLEET_REQUESTS.echo.2.17.5.1763622000123456789.40",
+            "$JS.ACK._.ACCOUNT.FLEET_REQUESTS.echo.2.17.5.1763622000123456789.40",
+            "$JS.ACK.hub.ACCOUNT.FLEET_REQUESTS.echo.2.17.5.1763622000123456789.40.random",
+        ] {
+            let delivery = delivery(subject).unwrap();
+            assert_eq!((delivery.stream.as_str(), delivery.consumer.as_str()), ("FLEET_REQUESTS", "echo"));
+            assert_eq!((delivery.delivered, delivery.sequence, delivery.pending), (2, 17, 40));
+            assert_eq!(delivery.published_at.timestamp(), 1_763_622_000);
+        }
+        assert!(delivery("_INBOX.x").is_none());
+        assert!(delivery("$JS.ACK.a.b.c.d.e.f.g").is_none());
+    }
+}

@@ -1,0 +1,120 @@
+//! Large bodies: stored in the object store before whatever refers to them, read chunk by chunk by direct get.
+//!
+//! The client library reads an object through a consumer of its own, and a stream stops at 1,000 of those; direct gets
+//! need none.
+
+use bytes::Bytes;
+use protocol::{limits, topology::object_stream};
+use serde::Deserialize;
+
+use crate::{
+    Connection, Reader,
+    error::{Error, Kind},
+};
+
+/// Chunks that are read at once.
+const PAGE: usize = 64;
+
+/// Stores and reads large bodies.
+#[derive(Clone, Debug)]
+pub struct PayloadStore {
+    connection: Connection,
+    reader: Reader,
+    bucket: String,
+}
+
+#[derive(Deserialize)]
+struct ObjectInfo {
+    nuid: String,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    deleted: bool,
+}
+
+impl PayloadStore {
+    /// The object store with this name, which the topology makes.
+    pub fn new(connection: &Connection, bucket: impl Into<String>) -> Self {
+        Self { connection: connection.clone(), reader: Reader::new(connection), bucket: bucket.into() }
+    }
+
+    /// Stores a body under a new name, which is what a message refers to.
+    ///
+    /// # Errors
+    /// `TooLarge` past [`limits::BODY_BYTES_MAX`]; else what the store says.
+    pub async fn put(&self, body: &[u8]) -> Result<String, Error> {
+        check_size(body.len() as u64)?;
+        let failed = |error: String| Error::new(Kind::TimedOut, format!("storing a large body: {error}"));
+        let jetstream = async_nats::jetstream::new(self.connection.client().clone());
+        let store = jetstream.get_object_store(&self.bucket).await.map_err(|error| failed(error.to_string()))?;
+        let name = format!("body-{}", uuid::Uuid::now_v7().simple());
+        let mut reader = body;
+        store.put(name.as_str(), &mut reader).await.map_err(|error| failed(error.to_string()))?;
+        Ok(name)
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not there or not whole (a replica may be behind: try again), `TooLarge`, or what reading
+    /// says.
+    pub async fn get(&self, name: &str) -> Result<Bytes, Error> {
+        let stream = object_stream(&self.bucket);
+        let meta = format!("$O.{}.M.{}", self.bucket, encoded(name));
+        let missing = || Error::new(Kind::NotFound, format!("object {name} is not in {}", self.bucket));
+        let info = self.reader.last(&stream, &meta).await?.ok_or_else(missing)?;
+        let info: ObjectInfo = serde_json::from_slice(&info.body).map_err(|_| missing())?;
+        if info.deleted {
+            return Err(missing());
+        }
+        check_size(info.size)?;
+        let chunks = format!("$O.{}.C.{}", self.bucket, info.nuid);
+        let mut body = Vec::with_capacity(usize::try_from(info.size).unwrap_or(0));
+        let mut from = Some(1);
+        while let Some(sequence) = from {
+            let page = self.reader.page(&stream, &chunks, sequence, PAGE).await?;
+            for chunk in page.messages {
+                body.extend_from_slice(&chunk.body);
+            }
+            from = page.next;
+        }
+        if body.len() as u64 != info.size {
+            return Err(missing());
+        }
+        Ok(body.into())
+    }
+}
+
+fn check_size(size: u64) -> Result<(), Error> {
+    if size > limits::BODY_BYTES_MAX as u64 {
+        let message = format!("a body of {size} bytes; {} are allowed", limits::BODY_BYTES_MAX);
+        return Err(Error::new(Kind::TooLarge, message));
+    }
+    Ok(())
+}
+
+/// Object names stand in subjects as URL-safe base64 with padding (NATS ADR-20).
+fn encoded(name: &str) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::new();
+    for group in name.as_bytes().chunks(3) {
+        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for index in 0..4 {
+            let letter = ALPHABET[(bits >> (18 - 6 * index) & 63) as usize];
+            text.push(if index <= group.len() { char::from(letter) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_encoded_as_in_the_standard() {
+        for (name, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob?~", "Zm9vYj9-")] {
+            assert_eq!(encoded(name), text);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Pulling from many consumers through one inbox, each pull an explicit number of messages.
+//!
+//! The client library's own message streams prefetch, and the ack deadline runs while a message sits in a buffer. A
+//! worker pulls what it has free slots for, so it speaks the pull protocol itself: a request names a batch, the
+//! answers are the messages, and a status when it ended early.
+
+use std::time::Duration;
+
+use protocol::topology::Consumer;
+use serde_json::json;
+
+use crate::{Connection, Delivery, Outgoing, Subscription, error::Error};
+
+/// One pull.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullRequest {
+    /// Up to this many of what is there, and an end at once when there is no more. Measured on 2.15.1: an end comes
+    /// also after fewer than asked for.
+    Now {
+        /// How many.
+        batch: usize,
+    },
+    /// One message, waiting for it.
+    Wait {
+        /// How long the server keeps the pull.
+        expires: Duration,
+        /// How often it says that it still does.
+        heartbeat: Duration,
+    },
+}
+
+/// Why a pull ended before it was filled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PullEnd {
+    /// There is nothing, or nothing more.
+    Empty,
+    /// It waited as long as it should.
+    Expired,
+    /// The consumer, or its stream, is not there.
+    Gone,
+    /// The server let go of it: its leader changed, or it shuts down.
+    Dropped(String),
+}
+
+/// What comes in.
+#[derive(Debug)]
+pub enum PullEvent {
+    /// A message of the consumer that the delivery names.
+    Delivered(Box<Delivery>),
+    /// The pull with this tag ended.
+    Ended {
+        /// As given with the request.
+        tag: u64,
+        /// Why.
+        end: PullEnd,
+    },
+    /// The server still keeps the pull with this tag.
+    Alive {
+        /// As given with the request.
+        tag: u64,
+    },
+}
+
+/// An inbox for the answers to pulls.
+#[derive(Debug)]
+pub struct PullInbox {
+    connection: Connection,
+    prefix: String,
+    answers: Subscription,
+}
+
+impl PullInbox {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// `Unreachable` when the connection is closed for good.
+    pub async fn open(connection: &Connection) -> Result<Self, Error> {
+        let prefix = connection.new_inbox();
+        let answers = connection.subscribe(format!("{prefix}.*")).await?;
+        Ok(Self { connection: connection.clone(), prefix, answers })
+    }
+
+    /// Sends a pull. `tag` comes back with its end.
+    ///
+    /// # Errors
+    /// `Unreachable` when the connection is closed for good.
+    pub async fn pull(&self, consumer: &Consumer, request: PullRequest, tag: u64) -> Result<(), Error> {
+        let body = match request {
+            PullRequest::Now { batch } => json!({ "batch": batch, "no_wait": true }),
+            PullRequest::Wait { expires, heartbeat } => json!({
+                "batch": 1,
+                "expires": nanos(expires),
+                "idle_heartbeat": nanos(heartbeat),
+            }),
+        };
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", consumer.stream, consumer.name);
+        let question = Outgoing::new(subject, body.to_string());
+        self.connection.publish_asking(question, format!("{}.{tag}", self.prefix)).await
+    }
+
+    /// What comes in next; none when the inbox was closed and is empty.
+    pub async fn next(&mut self) -> Option<PullEvent> {
+        loop {
+            let message = self.answers.next().await?;
+            let Some((code, text)) = &message.status else {
+                if let Some(delivery) = Delivery::read(message) {
+                    return Some(PullEvent::Delivered(Box::new(delivery)));
+                }
+                continue;
+            };
+            let Some(tag) = message.subject.rsplit('.').next().and_then(|token| token.parse().ok()) else { continue };
+            let end = match code {
+                100 => return Some(PullEvent::Alive { tag }),
+                404 => PullEnd::Empty,
+                408 if text.contains("Requests Pending") => PullEnd::Empty,
+                408 => PullEnd::Expired,
+                503 => PullEnd::Gone,
+                409 if text.contains("Deleted") => PullEnd::Gone,
+                _ => PullEnd::Dropped(text.clone()),
+            };
+            return Some(PullEvent::Ended { tag, end });
+        }
+    }
+
+    /// Takes back every pull that waits: the server drops a pull whose inbox nobody listens to. What it sent before it
+    /// knew still comes from [`PullInbox::next`].
+    pub async fn close(&mut self) {
+        self.answers.drain().await;
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

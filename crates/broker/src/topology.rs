@@ -1,0 +1,332 @@
+//! Makes the broker agree with the topology table: shows the difference, makes it, checks it. It never deletes and
+//! never recreates a stream.
+
+use std::time::Duration;
+
+use protocol::{
+    Namespace,
+    time::Timestamp,
+    topology::{self, Consumer, Drift, Settings, Stream},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    Connection, api,
+    error::{Error, Kind},
+};
+
+mod config;
+
+/// What has to be done to one stream or bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "action")]
+pub enum Change {
+    /// It is as it should be.
+    None {
+        /// The stream.
+        stream: String,
+    },
+    /// It is not there.
+    Create {
+        /// The stream.
+        stream: String,
+    },
+    /// Some fields differ.
+    Update {
+        /// The stream.
+        stream: String,
+        /// What differs.
+        drift: Vec<Drift>,
+    },
+}
+
+/// How a consumer stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConsumerState {
+    /// The consumer as it is.
+    pub consumer: Consumer,
+    /// What it has not yet delivered.
+    pub pending: u64,
+    /// What is delivered and not yet acknowledged.
+    pub ack_pending: u64,
+    /// Pulls that wait.
+    pub waiting: u64,
+    /// Everything of its subjects up to this stream sequence is acknowledged, or given up.
+    pub ack_floor: u64,
+    /// The last stream sequence that was delivered.
+    pub delivered: u64,
+    /// When it was delivered last.
+    pub last_active: Option<Timestamp>,
+    /// Whether an operator paused it.
+    pub is_paused: bool,
+}
+
+/// How a stream stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamState {
+    /// The stream as it is.
+    pub stream: Stream,
+    /// Messages in it.
+    pub messages: u64,
+    /// Sequence of the last one.
+    pub last_sequence: u64,
+    /// Name of the server that leads it, on a cluster.
+    pub leader: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct StreamInfo {
+    config: Value,
+    state: StreamInfoState,
+    cluster: Option<ClusterInfo>,
+}
+
+#[derive(Deserialize)]
+struct StreamInfoState {
+    messages: u64,
+    last_seq: u64,
+    #[serde(default)]
+    subjects: std::collections::BTreeMap<String, u64>,
+}
+
+#[derive(Deserialize)]
+struct ClusterInfo {
+    leader: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ConsumerInfo {
+    stream_name: String,
+    config: Value,
+    delivered: SequenceInfo,
+    ack_floor: SequenceInfo,
+    num_ack_pending: u64,
+    num_waiting: u64,
+    num_pending: u64,
+    #[serde(default)]
+    paused: bool,
+}
+
+#[derive(Deserialize)]
+struct SequenceInfo {
+    stream_seq: u64,
+    last_active: Option<Timestamp>,
+}
+
+/// What would be done, without doing it.
+///
+/// # Errors
+/// What the API says.
+pub async fn plan(connection: &Connection, namespace: &Namespace, settings: &Settings) -> Result<Vec<Change>, Error> {
+    let mut changes = Vec::new();
+    for expected in topology::streams(namespace, settings) {
+        changes.push(plan_one(connection, &expected).await?);
+    }
+    Ok(changes)
+}
+
+/// Creates what is missing and updates what differs; says what it did.
+///
+/// # Errors
+/// What the API says; a field that the server does not change (retention, for one) is named by it.
+pub async fn apply(connection: &Connection, namespace: &Namespace, settings: &Settings) -> Result<Vec<Change>, Error> {
+    let mut changes = Vec::new();
+    for expected in topology::streams(namespace, settings) {
+        let change = plan_one(connection, &expected).await?;
+        match &change {
+            Change::None { .. } => {}
+            Change::Create { stream } => {
+                let made: Result<Value, Error> =
+                    api::ask(connection, &format!("STREAM.CREATE.{stream}"), &config::of_stream(&expected, None)).await;
+                // Somebody else may have made it since; what differs then is shown by the next plan.
+                made.map(|_| ()).or_else(|error| if error.kind() == Kind::Exists { Ok(()) } else { Err(error) })?;
+            }
+            Change::Update { stream, .. } => {
+                let existing = stream_info(connection, stream).await?.config;
+                let wanted = config::of_stream(&expected, Some(existing));
+                api::ask::<_, Value>(connection, &format!("STREAM.UPDATE.{stream}"), &wanted).await?;
+            }
+        }
+        changes.push(change);
+    }
+    Ok(changes)
+}
+
+async fn plan_one(connection: &Connection, expected: &Stream) -> Result<Change, Error> {
+    let stream = expected.name.clone();
+    let found = match stream_info(connection, &stream).await {
+        Ok(info) => config::to_stream(&info.config),
+        Err(error) if error.kind() == Kind::NotFound => return Ok(Change::Create { stream }),
+        Err(error) => return Err(error),
+    };
+    let drift = topology::drift_of_stream(expected, &found);
+    Ok(if drift.is_empty() { Change::None { stream } } else { Change::Update { stream, drift } })
+}
+
+/// How a stream stands.
+///
+/// # Errors
+/// `NotFound`, or what the API says.
+pub async fn stream_state(connection: &Connection, stream: &str) -> Result<StreamState, Error> {
+    let info = stream_info(connection, stream).await?;
+    Ok(StreamState {
+        stream: config::to_stream(&info.config),
+        messages: info.state.messages,
+        last_sequence: info.state.last_seq,
+        leader: info.cluster.and_then(|cluster| cluster.leader),
+    })
+}
+
+/// How many messages a stream holds of each subject under a filter.
+///
+/// # Errors
+/// `NotFound`, or what the API says.
+pub async fn subject_counts(
+    connection: &Connection,
+    stream: &str,
+    filter: &str,
+) -> Result<std::collections::BTreeMap<String, u64>, Error> {
+    let mut counts = std::collections::BTreeMap::new();
+    loop {
+        let question = json!({ "subjects_filter": filter, "offset": counts.len() });
+        let info: StreamInfo = api::ask(connection, &format!("STREAM.INFO.{stream}"), &question).await?;
+        let before = counts.len();
+        counts.extend(info.state.subjects);
+        if counts.len() == before || counts.len() % 100_000 != 0 {
+            return Ok(counts);
+        }
+    }
+}
+
+/// Makes a consumer if it is not there, and refuses one that is different. It never changes one.
+///
+/// # Errors
+/// `Exists` with what differs and what to do; else what the API says.
+pub async fn ensure_consumer(connection: &Connection, expected: &Consumer) -> Result<(), Error> {
+    for _ in 0..3 {
+        match consumer_state(connection, &expected.stream, &expected.name).await {
+            Ok(found) => return refuse_drift(expected, &found.consumer),
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let what = format!("CONSUMER.CREATE.{}.{}.{}", expected.stream, expected.name, expected.filter);
+        match api::ask::<_, Value>(connection, &what, &config::of_consumer(expected)).await {
+            Ok(_) => return Ok(()),
+            // Another worker was first; the next turn compares.
+            Err(error) if error.kind() == Kind::Exists => {}
+            Err(error) => return Err(error.during(&format!("consumer {}", expected.name))),
+        }
+    }
+    Err(Error::new(Kind::TimedOut, format!("consumer {} is made and deleted by others", expected.name)))
+}
+
+fn refuse_drift(expected: &Consumer, found: &Consumer) -> Result<(), Error> {
+    let drifts = topology::drift_of_consumer(expected, found);
+    if drifts.is_empty() {
+        return Ok(());
+    }
+    let told: Vec<String> =
+        drifts.iter().map(|drift| format!("{} is {}, not {}", drift.field, drift.found, drift.expected)).collect();
+    let message = format!(
+        "consumer {} of {} is different: {}; remove it with `nats consumer rm {} {}` (its messages stay) and start again",
+        expected.name,
+        expected.stream,
+        told.join(", "),
+        expected.stream,
+        expected.name
+    );
+    Err(Error::new(Kind::Exists, message))
+}
+
+/// How a consumer stands.
+///
+/// # Errors
+/// `NotFound`, or what the API says.
+pub async fn consumer_state(connection: &Connection, stream: &str, name: &str) -> Result<ConsumerState, Error> {
+    let info: ConsumerInfo = api::ask_empty(connection, &format!("CONSUMER.INFO.{stream}.{name}")).await?;
+    Ok(ConsumerState {
+        consumer: config::to_consumer(&info.stream_name, &info.config),
+        pending: info.num_pending,
+        ack_pending: info.num_ack_pending,
+        waiting: info.num_waiting,
+        ack_floor: info.ack_floor.stream_seq,
+        delivered: info.delivered.stream_seq,
+        last_active: info.delivered.last_active,
+        is_paused: info.paused,
+    })
+}
+
+/// Names of a stream's consumers.
+///
+/// # Errors
+/// What the API says.
+pub async fn consumer_names(connection: &Connection, stream: &str) -> Result<Vec<String>, Error> {
+    #[derive(Deserialize)]
+    struct Names {
+        total: usize,
+        consumers: Option<Vec<String>>,
+    }
+    let mut all = Vec::new();
+    loop {
+        let question = json!({ "offset": all.len() });
+        let names: Names = api::ask(connection, &format!("CONSUMER.NAMES.{stream}"), &question).await?;
+        let some = names.consumers.unwrap_or_default();
+        if some.is_empty() {
+            return Ok(all);
+        }
+        all.extend(some);
+        if all.len() >= names.total {
+            return Ok(all);
+        }
+    }
+}
+
+/// Purges a subject, up to (not including) a sequence if one is given; says how many messages went. A purge leaves what
+/// was delivered in its consumer's ack-pending until the deadline: acknowledge those too.
+///
+/// # Errors
+/// What the API says.
+pub async fn purge(connection: &Connection, stream: &str, subject: &str, below: Option<u64>) -> Result<u64, Error> {
+    #[derive(Deserialize)]
+    struct Purged {
+        purged: u64,
+    }
+    let question = match below {
+        Some(sequence) => json!({ "filter": subject, "seq": sequence }),
+        None => json!({ "filter": subject }),
+    };
+    Ok(api::ask::<_, Purged>(connection, &format!("STREAM.PURGE.{stream}"), &question).await?.purged)
+}
+
+/// Deletes one message by sequence. It takes milliseconds: not for a hot path.
+///
+/// # Errors
+/// What the API says.
+pub async fn delete_message(connection: &Connection, stream: &str, sequence: u64) -> Result<(), Error> {
+    let question = json!({ "seq": sequence, "no_erase": true });
+    api::ask::<_, Value>(connection, &format!("STREAM.MSG.DELETE.{stream}"), &question).await.map(|_| ())
+}
+
+/// Waits until the streams are there, for processes that start before somebody applied the topology.
+///
+/// # Errors
+/// `NotFound` with what to do, when they are not there in time.
+pub async fn wait_for_stream(connection: &Connection, stream: &str, within: Duration) -> Result<StreamState, Error> {
+    let until = std::time::Instant::now() + within;
+    loop {
+        match stream_state(connection, stream).await {
+            Ok(state) => return Ok(state),
+            Err(_) if std::time::Instant::now() < until => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(error) if error.kind() == Kind::NotFound => {
+                let message = format!("stream {stream} is not there; make the streams with `sortie topology apply`");
+                return Err(Error::new(Kind::NotFound, message));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn stream_info(connection: &Connection, stream: &str) -> Result<StreamInfo, Error> {
+    api::ask_empty(connection, &format!("STREAM.INFO.{stream}")).await
+}
