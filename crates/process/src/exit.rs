@@ -1,5 +1,7 @@
 //! How a process ends: one closed list of codes, one message, one door.
 
+mod broker;
+
 use std::fmt;
 
 /// What a process says to whoever started it.

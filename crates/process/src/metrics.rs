@@ -1,7 +1,5 @@
 //! What every process measures about itself.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use nix::sys::{
     resource::{UsageWho, getrusage},
     time::TimeValLike,
@@ -35,8 +33,7 @@ struct ProcessMetrics {
 impl ProcessMetrics {
     fn new() -> Result<Self, prometheus::Error> {
         let start_time = Gauge::new("process_start_time_seconds", "When the process started, in Unix time.")?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        start_time.set(now.as_secs_f64());
+        start_time.set(protocol::time::now().timestamp_millis() as f64 / 1e3);
         Ok(Self {
             start_time,
             cpu: Counter::new("process_cpu_seconds_total", "Time on processors, user and system.")?,

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
+use broker::task;
 use prometheus::Registry;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -126,7 +126,7 @@ where
         .map_err(|error| internal("start threads", &error))?;
     let ended = runtime.block_on(async {
         let listener = Listener::new().map_err(|error| internal("listen to signals", &error))?;
-        let signals = tokio::spawn(listener.listen(process.shutdown.clone(), process.program.on_signal));
+        let signals = task::spawn("signals", listener.listen(process.shutdown.clone(), process.program.on_signal));
         let end = CancellationToken::new();
         let endpoint = match process.settings.metrics {
             Some(address) => Some(serve(address, &process, end.clone()).await?),
@@ -136,9 +136,9 @@ where
         end.cancel();
         if let Some(endpoint) = endpoint {
             // Somebody who reads slowly does not keep us.
-            let _ = tokio::time::timeout(ENDPOINT_GRACE, endpoint).await;
+            let _ = tokio::time::timeout(ENDPOINT_GRACE, endpoint.join()).await;
         }
-        signals.abort();
+        drop(signals);
         ended
     });
     // A thread that waits for input would keep an ordinary drop for ever.
@@ -146,11 +146,11 @@ where
     ended
 }
 
-async fn serve(address: MetricsAddress, process: &Process, end: CancellationToken) -> Result<JoinHandle<()>, Problem> {
+async fn serve(address: MetricsAddress, process: &Process, end: CancellationToken) -> Result<task::Owned<()>, Problem> {
     let endpoint = Endpoint::bind(address).await?;
     tracing::info!(address = %endpoint.local_addr(), "serving metrics");
     let (registry, health, shutdown) = (process.registry.clone(), process.health.clone(), process.shutdown.clone());
-    Ok(tokio::spawn(async move {
+    Ok(task::spawn("endpoint", async move {
         if let Err(error) = endpoint.serve(registry, health, shutdown, end.cancelled_owned()).await {
             tracing::error!(%error, "metrics are no longer served");
         }

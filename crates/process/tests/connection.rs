@@ -173,6 +173,17 @@ fn every_fault_is_told_at_once() {
 }
 
 #[test]
+fn all_of_it_reaches_the_broker() {
+    let environment = [("SORTIE_SERVER", "nats://bob:p@a"), ("SORTIE_INBOX_PREFIX", "_X")];
+    let options = resolve(&[], &environment).unwrap().options("agent");
+    assert_eq!(options.servers, ["nats://a"]);
+    assert_eq!(options.user_password, Some(("bob".into(), "p".into())));
+    assert_eq!((options.name.as_str(), options.inbox_prefix.as_deref()), ("agent", Some("_X")));
+    let options = resolve(&[], &[("SORTIE_TOKEN", "t")]).unwrap().options("agent");
+    assert_eq!((options.token.as_deref(), options.user_password), (Some("t"), None));
+}
+
+#[test]
 fn half_an_identity_is_none() {
     assert_eq!(places(&resolve(&["--user", "bob"], &[]).unwrap_err()), ["--user"]);
     let both = [("SORTIE_TOKEN", "t"), ("SORTIE_USER", "bob"), ("SORTIE_PASSWORD", "p")];

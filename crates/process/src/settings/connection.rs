@@ -68,6 +68,30 @@ pub struct Connection {
     pub inbox_prefix: Option<String>,
 }
 
+impl Connection {
+    /// What opens it. The server calls the connection `name`, the binary's name as a rule.
+    pub fn options(&self, name: &str) -> broker::Options {
+        let mut options = broker::Options {
+            servers: self.servers.clone(),
+            tls_ca: self.tls_ca.clone(),
+            tls_client: self.client_certificate.clone(),
+            name: name.to_owned(),
+            inbox_prefix: self.inbox_prefix.clone(),
+            ..Default::default()
+        };
+        match &self.identity {
+            Identity::Nobody => {}
+            Identity::Credentials(file) => options.credentials_file = Some(file.clone()),
+            Identity::NkeySeed(seed) => options.nkey_seed = Some(seed.expose().to_owned()),
+            Identity::UserPassword(user, password) => {
+                options.user_password = Some((user.clone(), password.expose().to_owned()));
+            }
+            Identity::Token(token) => options.token = Some(token.expose().to_owned()),
+        }
+        options
+    }
+}
+
 /// A text and where it was written.
 #[derive(Debug, Clone)]
 pub(super) struct Given {

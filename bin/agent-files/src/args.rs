@@ -1,0 +1,49 @@
+//! What the command line of this agent says beyond what every process says.
+
+use std::path::PathBuf;
+
+use process::{ExitCode, ExitError};
+
+use crate::{Problem, Result, Root};
+
+/// The flags of this agent.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Args {
+    /// Refuse every file outside of this folder, symbolic links followed [default: no file is refused]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+}
+
+impl Args {
+    /// The folder that the agent may read.
+    ///
+    /// # Errors
+    /// It is no folder that can be read.
+    pub fn root(&self) -> Result<Root> {
+        self.root.as_deref().map_or_else(|| Ok(Root::everything()), Root::folder)
+    }
+}
+
+/// Outside of a request, a problem is one of the agent's own root.
+impl ExitError for Problem {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::Configuration
+    }
+
+    fn advice(&self) -> Option<String> {
+        Some("name a folder that this agent can read with --root".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_that_is_no_folder_is_a_bad_configuration() {
+        let args = Args { root: Some("/dev/null".into()) };
+        let problem = args.root().map_or_else(process::Problem::from, |_| process::Problem::new(ExitCode::Done, ""));
+        assert_eq!((problem.code, problem.message.as_str()), (ExitCode::Configuration, "/dev/null is no folder"));
+        assert!(Args::default().root().is_ok());
+    }
+}
