@@ -1,5 +1,6 @@
 //! A server does not outlive a process that is killed.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "the process that is killed is told apart by a variable")]
 #![cfg(target_os = "linux")]
 
 use std::{

@@ -29,6 +29,7 @@ pub struct Search {
 impl Search {
     /// What the environment says: [`SERVER_VARIABLE`], `PATH` and [`CACHE_VARIABLE`]. An empty variable is an unset one.
     #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "tests need it too, and no settings: this is its own door")]
     pub fn from_env() -> Self {
         let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
         let cache = set(CACHE_VARIABLE)
