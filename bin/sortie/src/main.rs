@@ -1,2 +1,12 @@
-//! x
-fn main(){}
+//! The command line of Sortie, and every process of a fleet in one binary.
+
+mod cli;
+mod commands;
+mod output;
+mod session;
+
+use clap::Parser;
+
+fn main() -> ! {
+    cli::Cli::parse().run()
+}

@@ -1,0 +1,11 @@
+//! A file per command: its arguments, and what it does with a [`Session`](crate::session::Session).
+
+pub(crate) mod agents;
+pub(crate) mod cancel;
+pub(crate) mod dead;
+pub(crate) mod later;
+pub(crate) mod map;
+pub(crate) mod outcome;
+pub(crate) mod submit;
+pub(crate) mod topology;
+pub(crate) mod watch;

@@ -1,0 +1,70 @@
+//! What every command is given: the settings, the output, and the broker, which is connected to when it is first asked
+//! for.
+
+use std::time::Duration;
+
+use broker::{Connection, Kind};
+use process::{ExitCode, Problem, Process, Settings, Shutdown};
+use protocol::Namespace;
+use tokio::sync::OnceCell;
+
+use crate::output::Output;
+
+/// A person waits for the answer, so this is shorter than what services allow a broker that starts.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+
+/// One run of the command line.
+#[derive(Debug)]
+pub(crate) struct Session {
+    process: Process,
+    output: Output,
+    connection: OnceCell<Connection>,
+}
+
+impl Session {
+    pub(crate) fn new(process: Process, json: bool) -> Self {
+        let output = Output::new(json, &process.environment);
+        Self { process, output, connection: OnceCell::new() }
+    }
+
+    /// Where results go.
+    pub(crate) fn output(&self) -> Output {
+        self.output
+    }
+
+    /// What flags and environment came to.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.process.settings
+    }
+
+    /// The fleet that is spoken about.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.process.settings.connection.namespace
+    }
+
+    /// The wish to end, in commands that end in order.
+    pub(crate) fn shutdown(&self) -> &Shutdown {
+        &self.process.shutdown
+    }
+
+    /// The broker, connected to at the first call.
+    ///
+    /// # Errors
+    /// Nobody answers, or not to us.
+    pub(crate) async fn connection(&self) -> Result<&Connection, Problem> {
+        self.connection.get_or_try_init(|| self.connect()).await
+    }
+
+    async fn connect(&self) -> Result<Connection, Problem> {
+        let settings = &self.process.settings.connection;
+        let options = broker::Options { connect_within: CONNECT_WITHIN, ..settings.options("sortie") };
+        Connection::open(options).await.map_err(|error| match error.kind() {
+            Kind::Unreachable => {
+                let message = format!("no broker answers at {}", settings.servers.join(", "));
+                Problem::new(ExitCode::BrokerUnreachable, message)
+                    .advise("start one with `sortie up`, or name it with --server")
+            }
+            _ => error.into(),
+        })
+    }
+}
