@@ -3,6 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -25,7 +26,7 @@ pub const SERVER_VERSION_MIN: (i64, i64, i64) = (2, 14, 0);
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How to reach a broker.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Its addresses, all of one cluster. Defaults to `nats://127.0.0.1:4222`.
     pub servers: Vec<String>,
@@ -63,6 +64,17 @@ impl Default for Options {
             inbox_prefix: None,
             connect_within: Duration::from_secs(5),
         }
+    }
+}
+
+impl std::fmt::Debug for Options {
+    /// Secrets stay out.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("servers", &self.servers)
+            .field("name", &self.name)
+            .field("credentials_file", &self.credentials_file)
+            .finish_non_exhaustive()
     }
 }
 
@@ -249,6 +261,11 @@ impl Subscription {
     /// The next message; none when the subscription has ended.
     pub async fn next(&mut self) -> Option<Message> {
         self.subscriber.next().await.map(Message::of)
+    }
+
+    /// The next message, for whoever polls several subscriptions.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.subscriber.poll_next_unpin(context).map(|message| message.map(Message::of))
     }
 
     /// Unsubscribes, but goes on giving what the server sent before it knew.

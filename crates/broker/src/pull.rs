@@ -4,12 +4,15 @@
 //! worker pulls what it has free slots for, so it speaks the pull protocol itself: a request names a batch, the
 //! answers are the messages, and a status when it ended early.
 
-use std::time::Duration;
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use protocol::topology::Consumer;
 use serde_json::json;
 
-use crate::{Connection, Delivery, Outgoing, Subscription, error::Error};
+use crate::{Connection, Delivery, Message, Outgoing, Subscription, error::Error};
 
 /// One pull.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,25 +103,21 @@ impl PullInbox {
 
     /// What comes in next; none when the inbox was closed and is empty.
     pub async fn next(&mut self) -> Option<PullEvent> {
+        std::future::poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// What comes in next, for whoever polls several inboxes.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<PullEvent>> {
         loop {
-            let message = self.answers.next().await?;
-            let Some((code, text)) = &message.status else {
-                if let Some(delivery) = Delivery::read(message) {
-                    return Some(PullEvent::Delivered(Box::new(delivery)));
+            match self.answers.poll_next(context) {
+                Poll::Ready(Some(message)) => {
+                    if let Some(event) = read(message) {
+                        return Poll::Ready(Some(event));
+                    }
                 }
-                continue;
-            };
-            let Some(tag) = message.subject.rsplit('.').next().and_then(|token| token.parse().ok()) else { continue };
-            let end = match code {
-                100 => return Some(PullEvent::Alive { tag }),
-                404 => PullEnd::Empty,
-                408 if text.contains("Requests Pending") => PullEnd::Empty,
-                408 => PullEnd::Expired,
-                503 => PullEnd::Gone,
-                409 if text.contains("Deleted") => PullEnd::Gone,
-                _ => PullEnd::Dropped(text.clone()),
-            };
-            return Some(PullEvent::Ended { tag, end });
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
         }
     }
 
@@ -127,6 +126,23 @@ impl PullInbox {
     pub async fn close(&mut self) {
         self.answers.drain().await;
     }
+}
+
+fn read(message: Message) -> Option<PullEvent> {
+    let Some((code, text)) = &message.status else {
+        return Delivery::read(message).map(|delivery| PullEvent::Delivered(Box::new(delivery)));
+    };
+    let tag = message.subject.rsplit('.').next()?.parse().ok()?;
+    let end = match code {
+        100 => return Some(PullEvent::Alive { tag }),
+        404 => PullEnd::Empty,
+        408 if text.contains("Requests Pending") => PullEnd::Empty,
+        408 => PullEnd::Expired,
+        503 => PullEnd::Gone,
+        409 if text.contains("Deleted") => PullEnd::Gone,
+        _ => PullEnd::Dropped(text.clone()),
+    };
+    Some(PullEvent::Ended { tag, end })
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -35,6 +35,8 @@ codes! {
     INVALID_HEADER = "invalid_header", Validation, Medium, false;
     /// The body is not what the handler's type says.
     INVALID_INPUT = "invalid_input", Validation, Medium, false;
+    /// The handler's result is not what its schema says.
+    INVALID_OUTPUT = "invalid_output", Validation, Medium, false;
     /// The body's encoding is one that the handler cannot read.
     CONTENT_TYPE_UNSUPPORTED = "content_type_unsupported", Validation, Medium, false;
     /// The body is larger than what may travel.

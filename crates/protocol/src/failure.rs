@@ -200,7 +200,13 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+/// Any ordinary error becomes a failure with `?`, as [`Failure::from_error`] says. For this [`Failure`] itself is no
+/// [`std::error::Error`].
+impl<E: std::error::Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::from_error(&error)
+    }
+}
 
 /// Adds an attempt to those remembered: past the bound the first one stays and the oldest of the others goes.
 pub fn remember(attempts: &mut Vec<AttemptRecord>, record: AttemptRecord) {

@@ -197,10 +197,10 @@ impl RequestId {
             return Origin::UniqueSequence(number);
         }
         let parts: Vec<&str> = text.split('~').collect();
-        if let [run, step, item] = parts.as_slice() {
-            if let (Ok(run), Ok(step), Some(item)) = (RunId::parse(run), StepName::parse(step), sequence(item)) {
-                return Origin::Step { run, step, item };
-            }
+        if let [run, step, item] = parts.as_slice()
+            && let (Ok(run), Ok(step), Some(item)) = (RunId::parse(run), StepName::parse(step), sequence(item))
+        {
+            return Origin::Step { run, step, item };
         }
         Origin::Client
     }
