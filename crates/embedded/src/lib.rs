@@ -34,7 +34,7 @@ mod config;
 mod error;
 mod log;
 mod monitor;
-mod parent;
+pub mod parent;
 mod port;
 mod ready;
 #[cfg(test)]

@@ -24,7 +24,8 @@ struct Order {
 
 /// A command for `program` that leads a process group of its own: Ctrl-C in a terminal reaches only this process, which
 /// can then stop its children in the right order.
-pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+#[must_use]
+pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = if setpriv_works() {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program);

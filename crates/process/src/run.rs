@@ -53,6 +53,13 @@ impl Program {
         self.on_signal = OnSignal::Drain;
         self
     }
+
+    /// The same, and the second signal asks for an end at once: `hurried` of [`Process::shutdown`] has to be heeded too.
+    #[must_use]
+    pub const fn hurrying(mut self) -> Self {
+        self.on_signal = OnSignal::Hurry;
+        self
+    }
 }
 
 /// What a running process is given.

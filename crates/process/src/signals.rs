@@ -10,7 +10,10 @@ use crate::exit::{self, ExitCode};
 
 /// The wish to end, handed down to whatever has to end in order. Clones are the same wish.
 #[derive(Debug, Clone, Default)]
-pub struct Shutdown(CancellationToken);
+pub struct Shutdown {
+    orderly: CancellationToken,
+    hurried: CancellationToken,
+}
 
 impl Shutdown {
     /// A wish that nobody has expressed yet.
@@ -20,22 +23,27 @@ impl Shutdown {
 
     /// Asks for an orderly end, as the first signal does.
     pub fn begin(&self) {
-        self.0.cancel();
+        self.orderly.cancel();
     }
 
     /// Whether it was asked for.
     pub fn has_begun(&self) -> bool {
-        self.0.is_cancelled()
+        self.orderly.is_cancelled()
     }
 
     /// Waits until it is asked for. Safe to drop and to call again.
     pub async fn begun(&self) {
-        self.0.cancelled().await;
+        self.orderly.cancelled().await;
+    }
+
+    /// Waits until it is to end at once, which only [`OnSignal::Hurry`] asks for. Safe to drop and to call again.
+    pub async fn hurried(&self) {
+        self.hurried.cancelled().await;
     }
 
     /// The same as a token, for what takes one. Cancelling it asks for an orderly end.
     pub fn token(&self) -> CancellationToken {
-        self.0.clone()
+        self.orderly.clone()
     }
 }
 
@@ -44,6 +52,9 @@ impl Shutdown {
 pub enum OnSignal {
     /// Asks for an orderly end; the second one ends at once.
     Drain,
+    /// Asks for an orderly end; the second one hurries it ([`Shutdown::hurried`]), the third one ends at once. For a
+    /// process that would leave others behind.
+    Hurry,
     /// Ends at once.
     Leave,
 }
@@ -84,7 +95,10 @@ impl Listener {
                 shutdown.begin();
             } else if name != HANG_UP {
                 tracing::warn!(signal = name, "stopped at once");
-                exit::leave(code);
+                if on_signal == OnSignal::Drain || shutdown.hurried.is_cancelled() {
+                    exit::leave(code);
+                }
+                shutdown.hurried.cancel();
             }
         }
     }

@@ -56,6 +56,8 @@ pub const NATS_CONTEXT: &str = "NATS_CONTEXT";
 
 /// Where contexts of the NATS command line are looked for. Defaults to `~/.config`.
 pub const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
+/// Where `sortie up` keeps its store. Defaults to `~/.local/share`.
+pub const XDG_DATA_HOME: &str = "XDG_DATA_HOME";
 /// What `~` stands for.
 pub const HOME: &str = "HOME";
 /// Set to anything, it turns colours off.
@@ -88,6 +90,7 @@ pub const ALL: &[&str] = &[
     NATS_KEY,
     NATS_CONTEXT,
     XDG_CONFIG_HOME,
+    XDG_DATA_HOME,
     HOME,
     NO_COLOR,
 ];
