@@ -1,7 +1,7 @@
 //! The one terminal fact of a request.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{Capability, ContentType, Failure, Headers, InstanceId, RequestId, TraceContext, codes, header};
@@ -143,6 +143,17 @@ impl Outcome {
         Some(serde_json::from_slice(&self.body).unwrap_or_else(|_| unread()))
     }
 
+    /// The result of one that completed, read as its content type says.
+    ///
+    /// # Errors
+    /// The failure of one that did not complete; what decoding says where the result is of another type.
+    pub fn result<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        match self.failure() {
+            Some(failure) => Err(failure),
+            None => self.content_type.decode(&self.body),
+        }
+    }
+
     /// As one JSON document for people and programs: the result under `result`, or the failure under `failure`.
     pub fn document(&self) -> Value {
         let body = self.content_type.show(&self.body);
@@ -179,5 +190,14 @@ mod tests {
     fn a_bare_result_counts_as_completed() {
         let outcome = Outcome::read(RequestId::parse("a").unwrap(), &Headers::new(), b"{\"n\":1}");
         assert_eq!((outcome.status, outcome.document()["result"]["n"].as_i64()), (Status::Completed, Some(1)));
+        assert_eq!(outcome.result::<Value>(), Ok(json!({ "n": 1 })));
+        assert_eq!(outcome.result::<u32>().unwrap_err().code, codes::INVALID_INPUT);
+    }
+
+    #[test]
+    fn the_result_of_a_failed_one_is_its_failure() {
+        let failure = Failure::new(codes::TIMEOUT, "too slow");
+        let outcome = Outcome::not_completed(RequestId::parse("a").unwrap(), Status::Failed, &failure);
+        assert_eq!(outcome.result::<Value>(), Err(failure));
     }
 }

@@ -1,0 +1,149 @@
+//! Cancelling: the outcome first, which wins or loses the race like any other, then the hints that stop the work early.
+
+use std::time::Duration;
+
+use broker::{Outgoing, Settled, StoredMessage};
+use protocol::{
+    Capability, Failure, Origin, Outcome, Request, RequestId, Status, Subject, codes, control::CancelNotice, header,
+    subject::Verb,
+};
+
+use crate::{Client, Error, ErrorKind};
+
+/// How long the publish of the outcome is tried, and how long an outcome that is certainly there is looked for at a
+/// replica that may be behind.
+const SETTLE_WITHIN: Duration = Duration::from_secs(20);
+const READ_WITHIN: Duration = Duration::from_secs(5);
+
+/// How a cancel ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cancellation {
+    /// Its outcome is `cancelled`, by this or by an earlier cancel.
+    Cancelled,
+    /// It was done before: this is its outcome, and it stays.
+    AlreadyDone(Outcome),
+}
+
+/// Where a request that has not begun may lie.
+#[derive(Debug, Default)]
+struct Place {
+    /// The subject of a unique request, with its sequence.
+    unique: Option<(String, u64)>,
+    capability: Option<Capability>,
+}
+
+impl Client {
+    /// Cancels a request, queued, waiting or running. What runs is told to stop; what it did until then may have taken
+    /// effect.
+    ///
+    /// An id chosen by a client tells nothing of whether it was ever submitted: such a request cannot be told from one
+    /// that is queued, and is cancelled in advance.
+    ///
+    /// # Errors
+    /// `NotFound` for a `seq-` or `useq-` id that was never issued, or whose message has an id of its own; `Invalid` for
+    /// a step of a run, which is cancelled with its run; `TimedOut` when it is not certain: cancel again.
+    pub async fn cancel(&self, id: &RequestId) -> Result<Cancellation, Error> {
+        let place = self.place(id).await?;
+        let failure = Failure::new(codes::CANCELLED, "cancelled on request");
+        let mut outcome = Outcome::not_completed(id.clone(), Status::Cancelled, &failure);
+        outcome.capability = place.capability;
+        let subject = Subject::outcome_of(id).render(self.namespace());
+        let outgoing = Outgoing::new(subject, outcome.body.clone()).with_headers(outcome.headers()).expecting(0);
+        let settled = tokio::time::timeout(SETTLE_WITHIN, self.publisher().settle(&outgoing)).await;
+        let settled = settled.map_err(|_| {
+            let message = format!("request {id} may be cancelled: the broker did not say so in time; cancel it again");
+            Error::new(ErrorKind::TimedOut, message).about(id)
+        })?;
+        if settled? == Settled::Superseded {
+            let first = self.certain_outcome(id).await?;
+            // Whoever cancelled before may have gone no further than this, so the rest is done again.
+            if first.status != Status::Cancelled {
+                return Ok(Cancellation::AlreadyDone(first));
+            }
+        }
+        self.tell_cancelled(id).await?;
+        let later = Subject::Later(id.clone()).render(self.namespace());
+        self.purge(&self.names().requests, &later, None).await?;
+        if let Some((subject, sequence)) = place.unique {
+            self.purge(&self.names().unique, &subject, Some(sequence + 1)).await?;
+        }
+        Ok(Cancellation::Cancelled)
+    }
+
+    async fn place(&self, id: &RequestId) -> Result<Place, Error> {
+        let names = self.names();
+        match id.origin() {
+            Origin::Step { run, .. } => {
+                let message = format!("{id} is a step of run {run}: cancel the run");
+                Err(Error::invalid(message).about(id))
+            }
+            Origin::Client => {
+                let subject = Subject::Later(id.clone()).render(self.namespace());
+                let waiting = self.reader().last(&names.requests, &subject).await;
+                let waiting = match waiting {
+                    Ok(waiting) => waiting,
+                    Err(error) => return Err(self.explained(error, &names.requests).await),
+                };
+                let target =
+                    waiting.and_then(|message| self.capability_of(message.headers.get(header::NATS_SCHEDULE_TARGET)?));
+                Ok(Place { unique: None, capability: target })
+            }
+            Origin::Sequence(sequence) => {
+                let found = self.issued(id, &names.requests, sequence).await?;
+                let capability = found.and_then(|message| self.capability_of(&message.subject));
+                Ok(Place { unique: None, capability })
+            }
+            Origin::UniqueSequence(sequence) => {
+                let found = self.issued(id, &names.unique, sequence).await?;
+                let capability = found.as_ref().and_then(|message| self.capability_of(&message.subject));
+                Ok(Place { unique: found.map(|message| (message.subject, sequence)), capability })
+            }
+        }
+    }
+
+    /// The message behind an id by sequence, if it is still queued. The sequences of a stream are issued in order, so
+    /// one beyond the last was never issued.
+    async fn issued(&self, id: &RequestId, stream: &str, sequence: u64) -> Result<Option<StoredMessage>, Error> {
+        let never = |why: &str| Error::new(ErrorKind::NotFound, format!("there is no request {id}: {why}")).about(id);
+        let state = broker::topology::stream_state(self.connection(), stream).await;
+        let state = state.map_err(|error| match error.kind() {
+            broker::Kind::NotFound => Error::streams_missing(stream),
+            _ => error.into(),
+        })?;
+        if sequence == 0 || sequence > state.last_sequence {
+            return Err(never("it was never issued"));
+        }
+        let Some(message) = self.reader().by_sequence(stream, sequence).await? else { return Ok(None) };
+        match Request::read(&message.headers, id.clone()) {
+            Ok(request) if request.id != *id => Err(never(&format!("that message is request {}", request.id))),
+            _ => Ok(Some(message)),
+        }
+    }
+
+    fn capability_of(&self, subject: &str) -> Option<Capability> {
+        match Subject::parse(self.namespace(), subject)? {
+            Subject::Request { capability, .. } | Subject::Unique { capability, .. } => Some(capability),
+            _ => None,
+        }
+    }
+
+    /// The outcome that the broker said is there.
+    async fn certain_outcome(&self, id: &RequestId) -> Result<Outcome, Error> {
+        self.wait(id, READ_WITHIN).await
+    }
+
+    async fn tell_cancelled(&self, id: &RequestId) -> Result<(), Error> {
+        let subject = Subject::Control { instance: None, verb: Verb::Cancel }.render(self.namespace());
+        let notice = CancelNotice { ids: vec![id.clone()] };
+        let body = serde_json::to_vec(&notice).map_err(|error| Error::invalid(error.to_string()))?;
+        self.connection().publish_core(Outgoing::new(subject, body)).await?;
+        Ok(self.connection().flush().await?)
+    }
+
+    async fn purge(&self, stream: &str, subject: &str, below: Option<u64>) -> Result<(), Error> {
+        match broker::topology::purge(self.connection(), stream, subject, below).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::from(error).during("it is cancelled, but still stands in the queue")),
+        }
+    }
+}

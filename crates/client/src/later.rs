@@ -1,0 +1,72 @@
+//! What waits for its time: retries and delayed requests.
+
+use protocol::{Capability, Lane, Request, RequestId, Subject, header, subject::filter, time::Timestamp};
+use serde::Serialize;
+
+use crate::{Client, Error};
+
+/// Messages that one read asks for: their bodies come along, so this is less than the server would give.
+const PAGE: usize = 64;
+
+/// A request that waits for its time.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Scheduled {
+    /// The request.
+    pub id: RequestId,
+    /// When it is due, on the broker's clock.
+    pub due: Option<Timestamp>,
+    /// What is asked for; none where the schedule's target is no request subject.
+    pub capability: Option<Capability>,
+    /// The lane it goes to.
+    pub lane: Lane,
+    /// Which attempt comes then, from 1: above that it is a retry.
+    pub attempt: u32,
+    /// The code of its latest failure, where it is a retry.
+    pub last_failure: Option<String>,
+    /// When it was put there.
+    pub since: Timestamp,
+}
+
+impl Client {
+    /// What waits for its time, the first due first; at most `count_max`, by when it was put there.
+    ///
+    /// # Errors
+    /// `StreamsMissing`, and what reading says.
+    pub async fn later(&self, count_max: usize) -> Result<Vec<Scheduled>, Error> {
+        let stream = &self.names().requests;
+        let filter = filter::later(self.namespace());
+        let mut all = Vec::new();
+        let mut from = Some(1);
+        while let Some(sequence) = from
+            && all.len() < count_max
+        {
+            let page = match self.reader().page(stream, &filter, sequence, PAGE.min(count_max - all.len())).await {
+                Ok(page) => page,
+                Err(error) => return Err(self.explained(error, stream).await),
+            };
+            all.extend(page.messages.iter().filter_map(|message| self.scheduled(message)));
+            from = page.next;
+        }
+        all.sort_by(|one, other| (one.due, &one.id).cmp(&(other.due, &other.id)));
+        Ok(all)
+    }
+
+    fn scheduled(&self, message: &broker::StoredMessage) -> Option<Scheduled> {
+        let Some(Subject::Later(id)) = Subject::parse(self.namespace(), &message.subject) else { return None };
+        let target = message.headers.get(header::NATS_SCHEDULE_TARGET);
+        let (lane, capability) = match target.and_then(|target| Subject::parse(self.namespace(), target)) {
+            Some(Subject::Request { lane, capability }) => (lane, Some(capability)),
+            _ => (Lane::default(), None),
+        };
+        let request = Request::read(&message.headers, id.clone()).ok();
+        Some(Scheduled {
+            due: broker::due_time(&message.headers),
+            capability,
+            lane,
+            attempt: request.as_ref().map_or(1, |request| request.attempt),
+            last_failure: request.and_then(|request| Some(request.failures.last()?.code.clone())),
+            since: message.time,
+            id,
+        })
+    }
+}
