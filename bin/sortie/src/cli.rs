@@ -24,11 +24,11 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "sortie", version, after_help = EXAMPLES, max_term_width = 110)]
 pub(crate) struct Cli {
-    #[command(flatten)]
-    process: ProcessArgs,
     /// Print one JSON document instead of tables and sentences
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    process: ProcessArgs,
     #[command(subcommand)]
     command: Command,
 }

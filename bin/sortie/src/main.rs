@@ -3,7 +3,9 @@
 mod cli;
 mod commands;
 mod output;
+mod refusal;
 mod session;
+mod supervisor;
 
 use clap::Parser;
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use broker::{Connection, Kind};
+use client::Client;
 use process::{ExitCode, Problem, Process, Settings, Shutdown};
 use protocol::Namespace;
 use tokio::sync::OnceCell;
@@ -19,12 +20,13 @@ pub(crate) struct Session {
     process: Process,
     output: Output,
     connection: OnceCell<Connection>,
+    client: OnceCell<Client>,
 }
 
 impl Session {
     pub(crate) fn new(process: Process, json: bool) -> Self {
         let output = Output::new(json, &process.environment);
-        Self { process, output, connection: OnceCell::new() }
+        Self { process, output, connection: OnceCell::new(), client: OnceCell::new() }
     }
 
     /// Where results go.
@@ -53,6 +55,16 @@ impl Session {
     /// Nobody answers, or not to us.
     pub(crate) async fn connection(&self) -> Result<&Connection, Problem> {
         self.connection.get_or_try_init(|| self.connect()).await
+    }
+
+    /// A client of the fleet, connected at the first call. What it refuses becomes a
+    /// [`problem`](crate::refusal::problem).
+    ///
+    /// # Errors
+    /// Nobody answers, or not to us.
+    pub(crate) async fn client(&self) -> Result<&Client, Problem> {
+        let made = || async { Ok(Client::new(self.connection().await?.clone(), self.namespace().clone())) };
+        self.client.get_or_try_init(made).await
     }
 
     async fn connect(&self) -> Result<Connection, Problem> {
