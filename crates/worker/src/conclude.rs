@@ -1,0 +1,309 @@
+//! Carrying out what an attempt's end means. The order in which things are stored is the promise: the outcome first,
+//! which decides; then the dead letter; then the acknowledgement.
+
+use std::{sync::Arc, time::Duration};
+
+use broker::{Outgoing, Settled, scheduled_at};
+use bytes::Bytes;
+use protocol::{
+    DeadLetter, Failure, InstanceId, Outcome, Request, Status, Subject, codes, event, failure, limits,
+    mark::UniqueTries, subject, topology::Source,
+};
+
+use crate::{
+    Reply,
+    attempt_end::{AttemptEnd, Next, Situation, decide},
+    metrics::End,
+    pipeline::Job,
+};
+
+/// After how long a message that is given back is delivered again. Without a delay it would come back at once, also to
+/// this worker.
+const HAND_BACK_DELAY: Duration = Duration::from_millis(50);
+
+/// After how long a message whose outcome the broker refuses to store is tried again.
+const REFUSED_DELAY: Duration = Duration::from_secs(5);
+
+impl Job {
+    /// Decides and carries out.
+    pub(crate) async fn conclude(&mut self, request: &Request, end: AttemptEnd) {
+        let policy = request.policy(&self.served().config.retry);
+        let next = decide(
+            end,
+            &Situation {
+                attempt: request.attempt,
+                policy: &policy,
+                give_up_codes: &self.served().config.give_up_codes,
+                deadline: request.deadline,
+                now: self.machinery.clock.now(),
+                chance: chance(),
+            },
+        );
+        match next {
+            Next::Complete(reply) => self.complete(request, reply).await,
+            Next::Expire => self.expire(request).await,
+            Next::GiveUp(failure) => self.give_up(request, failure, &[]).await,
+            Next::Retry { failure, delay } => self.retry(request, &failure, delay).await,
+            Next::Snooze { delay } => self.snooze(request, delay).await,
+            Next::Drop => self.drop_cancelled(request).await,
+            Next::HandBack => self.hand_back().await,
+        }
+    }
+
+    /// For what failed before the handler could be run.
+    pub(crate) async fn conclude_failure(&mut self, request: &Request, failure: Failure) {
+        self.conclude(request, AttemptEnd::Failed(failure)).await;
+    }
+
+    async fn complete(&mut self, request: &Request, reply: Reply) {
+        let outcome = Outcome::completed(request.id.clone(), reply.content_type, reply.body);
+        if self.store(request, outcome).await.is_some() {
+            self.delivery.ack(&self.machinery.connection).await;
+            self.count(End::Completed);
+        }
+    }
+
+    pub(crate) async fn expire(&mut self, request: &Request) {
+        if self.store(request, Outcome::expired(request.id.clone())).await.is_some() {
+            self.delivery.ack(&self.machinery.connection).await;
+            self.count(End::Expired);
+        }
+    }
+
+    /// Stores the failed outcome, then the dead letter, then acknowledges.
+    pub(crate) async fn give_up(&mut self, request: &Request, failure: Failure, killed: &[InstanceId]) {
+        if self.hold.is_lost() {
+            return self.lost().await;
+        }
+        let failure = self.with_attempts(request, failure);
+        let outcome = Outcome::not_completed(request.id.clone(), Status::Failed, &failure);
+        let Some(settled) = self.store(request, outcome).await else { return };
+        if settled == Settled::Superseded {
+            // It may be our own try, or somebody else's word: what is stored decides about the dead letter.
+            let machinery = Arc::clone(&self.machinery);
+            let found = self.insist("outcome lookup", || machinery.lookup.outcome(&request.id)).await;
+            return match found {
+                Some(Some(outcome)) => self.superseded(request, &outcome).await,
+                Some(None) => self.hand_back().await,
+                None => {}
+            };
+        }
+        if request.reply_to.is_none() && self.bury(request, &failure, killed).await.is_none() {
+            return;
+        }
+        self.delivery.ack(&self.machinery.connection).await;
+        self.count(End::GivenUp);
+    }
+
+    /// Stores the dead letter, once; none if it could not be.
+    pub(crate) async fn bury(&self, request: &Request, failure: &Failure, killed: &[InstanceId]) -> Option<()> {
+        let machinery = &self.machinery;
+        let capability = self.served().capability.clone();
+        let letter = DeadLetter {
+            id: request.id.clone(),
+            capability: capability.clone(),
+            lane: self.route().lane(),
+            failure: failure.clone(),
+            attempt: request.attempt,
+            instance: Some(machinery.surroundings.instance.clone()),
+            version: Some(machinery.config.version.clone()),
+            killed: killed.to_vec(),
+            published_at: Some(self.delivery.published_at),
+            dead_at: machinery.clock.now(),
+        };
+        let namespace = &machinery.config.namespace;
+        let at = Subject::Dead { capability, id: request.id.clone() }.render(namespace);
+        let mut headers = letter.headers(&self.delivery.message.headers);
+        if headers.check().is_err() {
+            // Foreign headers that are too many were the reason; the story alone fits.
+            headers = letter.headers(&protocol::Headers::new());
+        }
+        let outgoing = Outgoing::new(at, self.delivery.message.body.clone()).with_headers(headers).expecting(0);
+        if let Err(error) = machinery.publisher.settle(&outgoing).await {
+            self.refused(&error).await;
+            return None;
+        }
+        tracing::warn!(request.id = %request.id, capability = %letter.capability, attempt = request.attempt, %failure, "gave up");
+        self.tell_dead(request, &letter).await;
+        Some(())
+    }
+
+    /// The event is a courtesy beside the stored dead letter: it is tried for a moment.
+    async fn tell_dead(&self, request: &Request, letter: &DeadLetter) {
+        let topic = format!("{}.{}", event::REQUEST_DEAD, request.id);
+        let source = format!("/{}/{}", self.machinery.config.namespace, self.machinery.surroundings.kind);
+        let headers = event::headers(request.id.as_str(), &source, &topic, letter.dead_at);
+        let body = serde_json::to_vec(letter).unwrap_or_default();
+        let outgoing = Outgoing::new(subject::event(&self.machinery.config.namespace, &topic), body)
+            .with_headers(headers)
+            .expecting(0);
+        if let Err(error) = self.machinery.publisher.publish_within(&outgoing, Duration::from_secs(2)).await {
+            tracing::debug!(%error, "event not stored");
+        }
+    }
+
+    /// Another attempt: a schedule, so that the wait holds no slot; unique work waits in place and keeps its key.
+    async fn retry(&mut self, request: &Request, failure: &Failure, delay: Duration) {
+        let mut next = request.clone();
+        next.attempt += 1;
+        self.remember(&mut next.failures, request, failure);
+        tracing::info!(request.id = %request.id, attempt = request.attempt, %failure, delay_ms = delay.as_millis(), "retrying");
+        self.put_off(next, delay, End::Retried).await;
+    }
+
+    async fn snooze(&mut self, request: &Request, delay: Duration) {
+        let mut next = request.clone();
+        next.snoozes += 1;
+        self.put_off(next, delay, End::Snoozed).await;
+    }
+
+    async fn put_off(&mut self, mut next: Request, delay: Duration, end: End) {
+        if self.hold.is_lost() {
+            return self.lost().await;
+        }
+        let delay = delay.max(limits::SCHEDULE_DELAY_MIN);
+        if self.route().source == Source::Unique {
+            return self.wait_in_place(next, delay, end).await;
+        }
+        // Whoever runs the next attempt may declare something else: what held for the first holds for all.
+        let policy = next.policy(&self.served().config.retry);
+        next.attempts_max = Some(policy.attempts_max);
+        next.backoff = Some(policy.backoff);
+        next.timeout = Some(next.timeout.unwrap_or(self.served().config.timeout));
+        let mut headers = self.delivery.message.headers.foreign();
+        next.write(&mut headers);
+        if headers.check().is_err() {
+            next.failures.clear();
+            next.write(&mut headers);
+        }
+        let machinery = &self.machinery;
+        let namespace = &machinery.config.namespace;
+        let target = Subject::Request { lane: self.route().lane(), capability: self.served().capability.clone() };
+        let outgoing =
+            Outgoing::new(Subject::Later(next.id.clone()).render(namespace), self.delivery.message.body.clone())
+                .with_headers(headers)
+                .with_message_id(format!("{}:{}.{}", next.id, next.attempt, next.snoozes));
+        let due = machinery.clock.now() + chrono::TimeDelta::from_std(delay).unwrap_or(chrono::TimeDelta::days(3_650));
+        let outgoing = scheduled_at(outgoing, due, &target.render(namespace));
+        match machinery.publisher.settle(&outgoing).await {
+            Ok(_) => {
+                self.delivery.ack(&machinery.connection).await;
+                self.count(end);
+            }
+            Err(error) => self.refused(&error).await,
+        }
+    }
+
+    async fn wait_in_place(&mut self, next: Request, delay: Duration, end: End) {
+        let machinery = Arc::clone(&self.machinery);
+        let tries = UniqueTries { attempt: next.attempt, snoozes: next.snoozes, failures: next.failures };
+        let kept = self.insist("tries", || machinery.marks.remember_tries(&self.delivery, &tries, delay)).await;
+        if kept.is_none() || !self.take_back_mark().await || self.hold.is_lost() {
+            return;
+        }
+        self.delivery.nak(&machinery.connection, delay).await;
+        self.count(end);
+    }
+
+    /// It was told to end because it is cancelled; the word of a core message alone lets nothing go.
+    async fn drop_cancelled(&mut self, request: &Request) {
+        let machinery = Arc::clone(&self.machinery);
+        match self.insist("outcome lookup", || machinery.lookup.outcome(&request.id)).await {
+            Some(Some(_)) => {
+                self.delivery.ack(&machinery.connection).await;
+                self.count(End::Cancelled);
+            }
+            Some(None) => self.hand_back().await,
+            None => {}
+        }
+    }
+
+    /// Gives the message to another worker, as it came.
+    pub(crate) async fn hand_back(&mut self) {
+        if self.hold.is_lost() {
+            return self.lost().await;
+        }
+        if !self.take_back_mark().await || self.hold.is_lost() {
+            return;
+        }
+        self.delivery.nak(&self.machinery.connection, HAND_BACK_DELAY).await;
+        self.count(End::HandedBack);
+    }
+
+    /// Another worker may have the message. This one is alive, so it does not leave a mark as if it had died.
+    async fn lost(&mut self) {
+        self.count(End::Lost);
+        if std::mem::take(&mut self.is_marked) {
+            if let Err(error) = self.machinery.marks.take_back(&self.delivery).await {
+                tracing::debug!(%error, "poison mark not taken back");
+            }
+        }
+    }
+
+    async fn take_back_mark(&mut self) -> bool {
+        if !self.is_marked {
+            return true;
+        }
+        let machinery = Arc::clone(&self.machinery);
+        let taken = self.insist("poison mark", || machinery.marks.take_back(&self.delivery)).await;
+        self.is_marked = taken.is_none();
+        taken.is_some()
+    }
+
+    /// Stores an outcome at its one place; none if the broker refuses it for good.
+    async fn store(&self, request: &Request, mut outcome: Outcome) -> Option<Settled> {
+        let machinery = &self.machinery;
+        outcome.capability = Some(self.served().capability.clone());
+        outcome.attempt = request.attempt;
+        outcome.instance = Some(machinery.surroundings.instance.clone());
+        outcome.trace = request.trace.clone();
+        let inline_max = limits::BODY_INLINE_BYTES_MAX.min(machinery.connection.payload_bytes_max() / 2);
+        if outcome.body.len() > inline_max {
+            let body = Bytes::from(std::mem::take(&mut outcome.body));
+            let object = self.insist("large result", || machinery.payloads.put(&body)).await?;
+            outcome.payload_ref = Some(object);
+        }
+        let headers = outcome.headers();
+        let at = Subject::outcome_of(&request.id).render(&machinery.config.namespace);
+        let outgoing = Outgoing::new(at, outcome.body).with_headers(headers).expecting(0);
+        match machinery.publisher.settle(&outgoing).await {
+            Ok(settled) => Some(settled),
+            Err(error) => {
+                self.refused(&error).await;
+                None
+            }
+        }
+    }
+
+    /// The broker will not take it, whatever is tried: say so, and let the message come again later.
+    async fn refused(&self, error: &broker::Error) {
+        let capability = &self.served().capability;
+        tracing::error!(%error, %capability, sequence = self.delivery.sequence, "the broker refuses what must be stored");
+        if !self.hold.is_lost() {
+            self.delivery.nak(&self.machinery.connection, REFUSED_DELAY).await;
+        }
+    }
+
+    fn with_attempts(&self, request: &Request, mut last: Failure) -> Failure {
+        let mut attempts = request.failures.clone();
+        // What was refused before any attempt has no attempt to tell of.
+        if ![codes::INVALID_HEADER, codes::POISON].contains(&last.code.as_str()) {
+            self.remember(&mut attempts, request, &last);
+        }
+        last.attempts = attempts;
+        last
+    }
+
+    fn remember(&self, attempts: &mut Vec<protocol::AttemptRecord>, request: &Request, last: &Failure) {
+        let machinery = &self.machinery;
+        let instance = Some(machinery.surroundings.instance.clone());
+        let record = last.record(request.attempt, instance, Some(&machinery.config.version), machinery.clock.now());
+        failure::remember(attempts, record);
+    }
+}
+
+/// The one door to chance: it spreads retries.
+#[allow(clippy::disallowed_methods, reason = "this is the door that the ban points to")]
+fn chance() -> f64 {
+    rand::random()
+}

@@ -1,0 +1,57 @@
+//! Why a worker could not start, or ended by itself.
+
+use std::fmt;
+
+/// What kind of end it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The worker was built wrong: two handlers for one capability, a name that is none, a number out of bounds.
+    Configuration,
+    /// The broker cannot be reached or refuses.
+    Broker,
+    /// A consumer on the broker is different from what this worker needs.
+    Drift,
+    /// The start hook failed.
+    StartHook,
+    /// Every slot is held by a handler that ignores its end, or the worker no longer consumes: start it again.
+    Stuck,
+}
+
+/// Why a worker could not start, or ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    broker: Option<broker::Kind>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), broker: None }
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What the broker said, if it is the reason.
+    pub fn broker_kind(&self) -> Option<broker::Kind> {
+        self.broker
+    }
+}
+
+impl From<broker::Error> for Error {
+    fn from(error: broker::Error) -> Self {
+        let kind = if error.kind() == broker::Kind::Exists { Kind::Drift } else { Kind::Broker };
+        Self { kind, message: error.to_string(), broker: Some(error.kind()) }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

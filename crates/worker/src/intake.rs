@@ -1,0 +1,403 @@
+//! Pulling: no more than there are free slots, lanes in turn by weight.
+//!
+//! A consumer is *cold* until a message of it arrives: then one pull of one message waits at the server, and that arrival
+//! is the hint that there is more. A *hot* consumer is asked for what free slots allow, without waiting, in turn by
+//! weight, until it says that it is empty. With all slots busy no pull is open, so that a message goes to a worker with a
+//! free slot; what crosses on the way is handed back soon.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use broker::{Delivery, Link, PullEnd, PullEvent, PullInbox, PullRequest, topology};
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{error::Error, machinery::Machinery, pipeline::Job};
+
+mod turns;
+
+use turns::{Turn, share};
+
+/// How long the server keeps a waiting pull.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// How often the server says that it still keeps it. When a leader is lost nobody says that the pull is gone.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// After how long without a sign a waiting pull counts as gone.
+const SILENCE_MAX: Duration = Duration::from_secs(11);
+
+/// After how long an immediate pull without an end counts as gone.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// How long all slots are busy before waiting pulls are taken back: short tasks free one sooner.
+const BUSY_PATIENCE: Duration = Duration::from_millis(20);
+
+/// How long a message that came when no slot was free may wait for one.
+const CROSSED_MAX: Duration = Duration::from_millis(250);
+
+/// How often the intake looks around without being told.
+const TICK: Duration = Duration::from_millis(50);
+
+/// How long after a failed attempt to make a deleted consumer again.
+const REMAKE_PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+struct Feed {
+    turn: Turn,
+    is_hot: bool,
+    pull: Option<Pull>,
+    /// The consumer is not there; it is made again at this moment.
+    remake_at: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pull {
+    tag: u64,
+    /// What an immediate pull may still bring; 0 for a waiting one.
+    reserved: usize,
+    sign: Instant,
+}
+
+/// The pulling of one worker.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    machinery: Arc<Machinery>,
+    feeds: Vec<Feed>,
+    by_consumer: HashMap<(String, String), usize>,
+    inbox: Option<PullInbox>,
+    /// Inboxes whose pulls were taken back, until they are empty.
+    closing: Vec<PullInbox>,
+    crossed: VecDeque<(usize, Delivery)>,
+    busy_since: Option<Instant>,
+    jobs: JoinSet<()>,
+    next_tag: u64,
+    beats: Arc<AtomicU64>,
+}
+
+impl Intake {
+    /// `beats` counts the turns of its loop, for the watchdog.
+    pub(crate) fn new(machinery: Arc<Machinery>, beats: Arc<AtomicU64>) -> Self {
+        let feed = |weight| Feed { turn: Turn::new(weight), is_hot: false, pull: None, remake_at: None };
+        let key = |route: &crate::machinery::Route| (route.consumer.stream.clone(), route.consumer.name.clone());
+        Self {
+            feeds: machinery.routes.iter().map(|route| feed(route.source.weight())).collect(),
+            by_consumer: machinery.routes.iter().enumerate().map(|(index, route)| (key(route), index)).collect(),
+            machinery,
+            inbox: None,
+            closing: Vec::new(),
+            crossed: VecDeque::new(),
+            busy_since: None,
+            jobs: JoinSet::new(),
+            next_tag: 0,
+            beats,
+        }
+    }
+
+    /// Pulls until a drain is asked for, then until nothing is in hand.
+    pub(crate) async fn run(mut self) -> Result<(), Error> {
+        let machinery = Arc::clone(&self.machinery);
+        let mut link = machinery.connection.link();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut generation = link.borrow_and_update().generation;
+        while !machinery.shutdown.has_begun() {
+            self.fill().await?;
+            tokio::select! {
+                event = next_event(&mut self.inbox, &mut self.closing) => self.heed_all(event).await,
+                () = machinery.slots.freed() => {}
+                Some(_) = self.jobs.join_next(), if !self.jobs.is_empty() => {}
+                _ = link.changed() => self.follow(&mut link, &mut generation),
+                _ = ticks.tick() => self.look_around().await,
+                () = machinery.shutdown.begun() => {}
+            }
+            self.begin_crossed();
+            self.beats.fetch_add(1, Ordering::Relaxed);
+        }
+        self.drain().await;
+        Ok(())
+    }
+
+    /// Stops pulling; what crossed is handed back; what runs ends, or is handed back when the grace is over.
+    async fn drain(mut self) {
+        if let Some(mut inbox) = self.inbox.take() {
+            inbox.close().await;
+            self.closing.push(inbox);
+        }
+        let over = tokio::time::Instant::now() + self.machinery.config.drain_grace;
+        // Past the grace handlers get their stop grace, and then naks must leave.
+        let last = over + self.machinery.config.stop_grace + Duration::from_secs(2);
+        loop {
+            for (route, delivery) in self.crossed.drain(..) {
+                let slot = self.machinery.slots.take(self.machinery.routes[route].served);
+                let mut job = Job::new(&self.machinery, route, delivery, slot);
+                self.jobs.spawn(async move { job.hand_back().await });
+            }
+            if self.closing.is_empty() && (self.jobs.is_empty() || self.machinery.slots.is_idle()) {
+                return;
+            }
+            let mut none = None;
+            tokio::select! {
+                event = next_event(&mut none, &mut self.closing), if !self.closing.is_empty() => {
+                    if let Some(PullEvent::Delivered(delivery)) = event {
+                        self.delivered(*delivery);
+                    }
+                }
+                Some(_) = self.jobs.join_next(), if !self.jobs.is_empty() => {}
+                () = tokio::time::sleep_until(over), if !self.machinery.grace_over.is_cancelled() => {
+                    tracing::warn!(running = self.machinery.slots.busy(), "the grace is over: handing back what runs");
+                    self.machinery.grace_over.cancel();
+                }
+                () = tokio::time::sleep_until(last) => return,
+            }
+            self.beats.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Opens the pulls that free slots allow.
+    async fn fill(&mut self) -> Result<(), Error> {
+        let mut free = self.free();
+        if free == 0 {
+            self.take_back_waiting().await;
+            return Ok(());
+        }
+        self.busy_since = None;
+        if self.inbox.is_none() {
+            self.inbox = Some(PullInbox::open(&self.machinery.connection).await?);
+        }
+        let hot: Vec<usize> = (0..self.feeds.len())
+            .filter(|index| self.feeds[*index].is_hot && self.feeds[*index].pull.is_none() && self.room(*index) > 0)
+            .collect();
+        let mut turns: Vec<&mut Turn> = Vec::with_capacity(hot.len());
+        for (index, feed) in self.feeds.iter_mut().enumerate() {
+            if hot.contains(&index) {
+                turns.push(&mut feed.turn);
+            }
+        }
+        let shares = share(free, &mut turns);
+        for (index, batch) in hot.into_iter().zip(shares) {
+            let batch = batch.min(self.room(index)).min(free);
+            if batch > 0 {
+                free -= batch;
+                self.pull(index, PullRequest::Now { batch }, batch).await?;
+            }
+        }
+        for index in 0..self.feeds.len() {
+            let feed = &self.feeds[index];
+            if !feed.is_hot && feed.pull.is_none() && feed.remake_at.is_none() && self.room(index) > 0 {
+                self.pull(index, PullRequest::Wait { expires: WAIT, heartbeat: HEARTBEAT }, 0).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Slots that neither run, nor are promised to a pull, nor to what crossed.
+    fn free(&self) -> usize {
+        let reserved: usize = self.feeds.iter().filter_map(|feed| feed.pull).map(|pull| pull.reserved).sum();
+        self.machinery.slots.free().saturating_sub(reserved + self.crossed.len())
+    }
+
+    /// What the capability's own cap leaves.
+    fn room(&self, index: usize) -> usize {
+        self.machinery.slots.free_of(self.machinery.routes[index].served)
+    }
+
+    async fn pull(&mut self, index: usize, request: PullRequest, reserved: usize) -> Result<(), Error> {
+        let Some(inbox) = &self.inbox else { return Ok(()) };
+        self.next_tag += 1;
+        let pull = Pull { tag: self.next_tag, reserved, sign: Instant::now() };
+        inbox.pull(&self.machinery.routes[index].consumer, request, pull.tag).await?;
+        self.feeds[index].pull = Some(pull);
+        Ok(())
+    }
+
+    /// With all slots busy for a while no pull stays open.
+    async fn take_back_waiting(&mut self) {
+        let since = *self.busy_since.get_or_insert_with(Instant::now);
+        let is_waiting = self.feeds.iter().any(|feed| feed.pull.is_some_and(|pull| pull.reserved == 0));
+        if since.elapsed() < BUSY_PATIENCE || !is_waiting {
+            return;
+        }
+        if let Some(mut inbox) = self.inbox.take() {
+            inbox.close().await;
+            self.closing.push(inbox);
+        }
+        self.forget_pulls();
+    }
+
+    fn forget_pulls(&mut self) {
+        for feed in &mut self.feeds {
+            feed.pull = None;
+        }
+    }
+
+    /// Heeds an event and all that came with it.
+    async fn heed_all(&mut self, first: Option<PullEvent>) {
+        let mut event = first;
+        while let Some(heeded) = event {
+            self.heed(heeded).await;
+            event = next_event_now(&mut self.inbox, &mut self.closing);
+        }
+    }
+
+    async fn heed(&mut self, event: PullEvent) {
+        match event {
+            PullEvent::Delivered(delivery) => self.delivered(*delivery),
+            PullEvent::Alive { tag } => {
+                if let Some(pull) = self.feed_of(tag).and_then(|feed| feed.pull.as_mut()) {
+                    pull.sign = Instant::now();
+                }
+            }
+            PullEvent::Ended { tag, end } => {
+                let Some(feed) = self.feed_of(tag) else { return };
+                feed.pull = None;
+                match end {
+                    PullEnd::Empty | PullEnd::Expired => feed.is_hot = false,
+                    // A server that just learned of a consumer may say once that nobody is there.
+                    PullEnd::Gone => {
+                        feed.is_hot = false;
+                        feed.remake_at = Some(Instant::now());
+                    }
+                    PullEnd::Dropped(reason) => {
+                        tracing::debug!(reason, "pull dropped by the server");
+                        feed.is_hot = false;
+                    }
+                }
+            }
+        }
+    }
+
+    fn feed_of(&mut self, tag: u64) -> Option<&mut Feed> {
+        self.feeds.iter_mut().find(|feed| feed.pull.is_some_and(|pull| pull.tag == tag))
+    }
+
+    fn delivered(&mut self, delivery: Delivery) {
+        // The consumer's name tells which pull it answers: there is one open pull per consumer at most.
+        let key = (delivery.stream.clone(), delivery.consumer.clone());
+        let Some(&index) = self.by_consumer.get(&key) else { return };
+        let feed = &mut self.feeds[index];
+        if let Some(pull) = &mut feed.pull {
+            pull.sign = Instant::now();
+            pull.reserved = pull.reserved.saturating_sub(1);
+            if pull.reserved == 0 {
+                feed.pull = None;
+                feed.is_hot = delivery.pending > 0;
+            }
+        }
+        self.crossed.push_back((index, delivery));
+        self.begin_crossed();
+    }
+
+    /// Begins what is in hand while slots are free.
+    fn begin_crossed(&mut self) {
+        let mut waiting = VecDeque::new();
+        while let Some((index, delivery)) = self.crossed.pop_front() {
+            let served = self.machinery.routes[index].served;
+            if self.machinery.slots.free() > 0 && self.machinery.slots.free_of(served) > 0 {
+                let slot = self.machinery.slots.take(served);
+                let job = Job::new(&self.machinery, index, delivery, slot);
+                self.jobs.spawn(job.process());
+            } else {
+                waiting.push_back((index, delivery));
+            }
+        }
+        self.crossed = waiting;
+    }
+
+    /// What is looked at without being told: crossed messages, silent pulls, deleted consumers.
+    async fn look_around(&mut self) {
+        let now = Instant::now();
+        while let Some((index, delivery)) = self.crossed.pop_front() {
+            if now.saturating_duration_since(delivery.received) < CROSSED_MAX - TICK {
+                self.crossed.push_front((index, delivery));
+                break;
+            }
+            let served = &self.machinery.served[self.machinery.routes[index].served];
+            self.machinery.metrics.crossed(served.capability.as_str());
+            let slot = self.machinery.slots.take(self.machinery.routes[index].served);
+            let mut job = Job::new(&self.machinery, index, delivery, slot);
+            self.jobs.spawn(async move { job.hand_back().await });
+        }
+        for feed in &mut self.feeds {
+            let patience = |pull: &Pull| if pull.reserved > 0 { ANSWER_MAX } else { SILENCE_MAX };
+            if feed.pull.is_some_and(|pull| now.saturating_duration_since(pull.sign) > patience(&pull)) {
+                tracing::debug!("a pull fell silent and is sent again");
+                feed.pull = None;
+            }
+        }
+        for index in 0..self.feeds.len() {
+            if self.feeds[index].remake_at.is_some_and(|at| now >= at) {
+                self.remake(index).await;
+            }
+        }
+    }
+
+    /// Makes a consumer that is gone again: its messages are still there.
+    async fn remake(&mut self, index: usize) {
+        let consumer = &self.machinery.routes[index].consumer;
+        match topology::ensure_consumer(&self.machinery.connection, consumer).await {
+            Ok(()) => self.feeds[index].remake_at = None,
+            Err(error) => {
+                tracing::warn!(%error, consumer = consumer.name, "consumer is gone and could not be made again yet");
+                self.feeds[index].remake_at = Some(Instant::now() + REMAKE_PAUSE);
+            }
+        }
+    }
+
+    /// A pull is gone with the connection it was sent over.
+    fn follow(&mut self, link: &mut watch::Receiver<Link>, generation: &mut u64) {
+        let now = *link.borrow_and_update();
+        if now.generation != *generation {
+            *generation = now.generation;
+            self.forget_pulls();
+        }
+    }
+}
+
+/// What comes in next from any inbox; pending while there is none.
+async fn next_event(inbox: &mut Option<PullInbox>, closing: &mut Vec<PullInbox>) -> Option<PullEvent> {
+    std::future::poll_fn(|context| poll_event(inbox, closing, context)).await
+}
+
+fn next_event_now(inbox: &mut Option<PullInbox>, closing: &mut Vec<PullInbox>) -> Option<PullEvent> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match poll_event(inbox, closing, &mut context) {
+        Poll::Ready(event) => event,
+        Poll::Pending => None,
+    }
+}
+
+/// Ready with none when an inbox ended, so that the loop looks again.
+fn poll_event(
+    inbox: &mut Option<PullInbox>,
+    closing: &mut Vec<PullInbox>,
+    context: &mut std::task::Context<'_>,
+) -> Poll<Option<PullEvent>> {
+    for index in 0..closing.len() {
+        match closing[index].poll_next(context) {
+            Poll::Ready(Some(event)) => return Poll::Ready(Some(event)),
+            Poll::Ready(None) => {
+                closing.swap_remove(index);
+                return Poll::Ready(None);
+            }
+            Poll::Pending => {}
+        }
+    }
+    if let Some(open) = inbox {
+        match open.poll_next(context) {
+            Poll::Ready(Some(event)) => return Poll::Ready(Some(event)),
+            Poll::Ready(None) => {
+                *inbox = None;
+                return Poll::Ready(None);
+            }
+            Poll::Pending => {}
+        }
+    }
+    Poll::Pending
+}

@@ -1,0 +1,163 @@
+//! Slots: how many attempts run at once, in all and per capability, and how many ends are not yet stored.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::Notify;
+
+/// Ended attempts whose outcome is not yet acknowledged. They hold no slot, so that a slow disk does not idle the
+/// handlers; past this bound nothing more is pulled.
+const UNSETTLED_MAX: usize = 1_000;
+
+/// The slots of a worker.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    total: usize,
+    caps: Vec<usize>,
+    busy: AtomicUsize,
+    busy_per_capability: Vec<AtomicUsize>,
+    unsettled: AtomicUsize,
+    stuck: AtomicUsize,
+    freed: Notify,
+}
+
+/// One slot, given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    slots: Arc<Slots>,
+    capability: usize,
+    is_running: bool,
+    is_stuck: bool,
+}
+
+impl Slots {
+    pub(crate) fn new(total: usize, caps: Vec<Option<usize>>) -> Arc<Self> {
+        Arc::new(Self {
+            total,
+            busy_per_capability: caps.iter().map(|_| AtomicUsize::new(0)).collect(),
+            caps: caps.into_iter().map(|cap| cap.unwrap_or(total).min(total)).collect(),
+            busy: AtomicUsize::new(0),
+            unsettled: AtomicUsize::new(0),
+            stuck: AtomicUsize::new(0),
+            freed: Notify::new(),
+        })
+    }
+
+    /// Takes one whether or not one is free: a message that is here needs to be somewhere.
+    pub(crate) fn take(self: &Arc<Self>, capability: usize) -> Slot {
+        self.busy.fetch_add(1, Ordering::AcqRel);
+        self.busy_per_capability[capability].fetch_add(1, Ordering::AcqRel);
+        Slot { slots: Arc::clone(self), capability, is_running: true, is_stuck: false }
+    }
+
+    /// How many are free, in all.
+    pub(crate) fn free(&self) -> usize {
+        let by_running = self.total.saturating_sub(self.busy());
+        by_running.min(UNSETTLED_MAX.saturating_sub(self.unsettled.load(Ordering::Acquire)))
+    }
+
+    /// How many a capability may still take of its own cap.
+    pub(crate) fn free_of(&self, capability: usize) -> usize {
+        self.caps[capability].saturating_sub(self.busy_per_capability[capability].load(Ordering::Acquire))
+    }
+
+    /// How many are taken.
+    pub(crate) fn busy(&self) -> usize {
+        self.busy.load(Ordering::Acquire)
+    }
+
+    /// How many there are.
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+
+    /// How many are held by a handler that ignores its end.
+    pub(crate) fn stuck(&self) -> usize {
+        self.stuck.load(Ordering::Acquire)
+    }
+
+    /// Whether every slot is held by a handler that ignores its end.
+    pub(crate) fn all_stuck(&self) -> bool {
+        self.stuck() >= self.total
+    }
+
+    /// Whether nothing runs and nothing is left to be stored.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.busy() == self.stuck() && self.unsettled.load(Ordering::Acquire) == 0
+    }
+
+    /// Ready when one may have become free since it was last ready.
+    pub(crate) async fn freed(&self) {
+        self.freed.notified().await;
+    }
+}
+
+impl Slot {
+    /// The handler has ended; what is left is to store its end.
+    pub(crate) fn handler_ended(&mut self) {
+        if self.is_running {
+            self.is_running = false;
+            self.slots.unsettled.fetch_add(1, Ordering::AcqRel);
+            self.slots.release(self.capability);
+        }
+    }
+
+    /// The handler ignores its end: the slot stays taken until it does end. Gives what gives it back then.
+    pub(crate) fn stuck(&mut self) -> Slot {
+        self.slots.stuck.fetch_add(1, Ordering::AcqRel);
+        self.is_running = false;
+        self.slots.unsettled.fetch_add(1, Ordering::AcqRel);
+        Slot { slots: Arc::clone(&self.slots), capability: self.capability, is_running: true, is_stuck: true }
+    }
+}
+
+impl Slots {
+    fn release(&self, capability: usize) {
+        self.busy_per_capability[capability].fetch_sub(1, Ordering::AcqRel);
+        self.busy.fetch_sub(1, Ordering::AcqRel);
+        self.freed.notify_one();
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.is_stuck {
+            self.slots.stuck.fetch_sub(1, Ordering::AcqRel);
+        }
+        if self.is_running {
+            self.slots.release(self.capability);
+        } else {
+            self.slots.unsettled.fetch_sub(1, Ordering::AcqRel);
+            self.slots.freed.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_free_when_its_handler_has_ended() {
+        let slots = Slots::new(2, vec![None, Some(1)]);
+        let mut first = slots.take(1);
+        assert_eq!((slots.free(), slots.free_of(0), slots.free_of(1)), (1, 2, 0));
+        first.handler_ended();
+        assert_eq!((slots.free(), slots.free_of(1), slots.is_idle()), (2, 1, false));
+        drop(first);
+        assert!(slots.is_idle());
+    }
+
+    #[test]
+    fn a_stuck_handler_keeps_its_slot() {
+        let slots = Slots::new(1, vec![None]);
+        let mut slot = slots.take(0);
+        let held = slot.stuck();
+        drop(slot);
+        assert_eq!((slots.free(), slots.all_stuck(), slots.is_idle()), (0, true, true));
+        drop(held);
+        assert_eq!((slots.free(), slots.all_stuck()), (1, false));
+    }
+}
