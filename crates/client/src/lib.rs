@@ -25,7 +25,10 @@
 //! let receipt = client.request(&echo, &json!({ "hi": 1 })).urgent().attempts(5).submit().await?;
 //! println!("{} is stored: whatever happens, it will have one outcome", receipt.id());
 //! let outcome = receipt.outcome(Duration::from_secs(30)).await?;
-//! let result: Value = outcome.result()?;
+//! match outcome.result::<Value>() {
+//!     Ok(result) => println!("{result}"),
+//!     Err(failure) => println!("{failure}"),
+//! }
 //!
 //! // The same in one go, which costs the broker less.
 //! let outcome = client.request(&echo, "hello").call(Duration::from_secs(30)).await?;

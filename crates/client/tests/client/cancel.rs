@@ -1,0 +1,68 @@
+use std::time::Duration;
+
+use protocol::{Origin, Status, UniqueKey, codes, control::CancelNotice};
+use serde_json::json;
+use sortie_client::{Cancellation, ErrorKind};
+
+use crate::fleet::{Fleet, SOON, echo, id};
+
+#[tokio::test]
+async fn what_is_queued_or_running_is_cancelled_and_the_workers_are_told() {
+    let fleet = Fleet::start().await;
+    let mut notices = fleet.connection().subscribe("fleet.control.all.cancel").await.unwrap();
+    let receipt = fleet.client.request(&echo(), &1).submit().await.unwrap();
+    assert_eq!(receipt.cancel().await.unwrap(), Cancellation::Cancelled);
+    let outcome = receipt.outcome(SOON).await.unwrap();
+    assert_eq!((outcome.status, outcome.failure().unwrap().code.as_str()), (Status::Cancelled, codes::CANCELLED));
+    let notice: CancelNotice = serde_json::from_slice(&notices.next().await.unwrap().body).unwrap();
+    assert_eq!(notice.ids, [receipt.id().clone()]);
+    assert_eq!(fleet.complete(receipt.id(), &json!(1)).await, broker::Settled::Superseded, "the worker has lost");
+    assert_eq!(receipt.cancel().await.unwrap(), Cancellation::Cancelled, "twice is harmless");
+}
+
+#[tokio::test]
+async fn what_is_done_stays_as_it_is() {
+    let fleet = Fleet::start().await;
+    let receipt = fleet.client.request(&echo(), &1).submit().await.unwrap();
+    fleet.complete(receipt.id(), &json!(1)).await;
+    let Cancellation::AlreadyDone(outcome) = receipt.cancel().await.unwrap() else { panic!("it was done") };
+    assert_eq!(outcome.result::<u32>(), Ok(1));
+}
+
+#[tokio::test]
+async fn what_waits_for_its_time_is_taken_away() {
+    let fleet = Fleet::start().await;
+    let receipt = fleet.client.request(&echo(), &1).delay(Duration::from_secs(3600)).submit().await.unwrap();
+    assert_eq!(receipt.cancel().await.unwrap(), Cancellation::Cancelled);
+    assert_eq!(fleet.client.later(10).await.unwrap(), []);
+    assert_eq!(receipt.outcome(SOON).await.unwrap().capability, Some(echo()));
+}
+
+#[tokio::test]
+async fn unique_work_gives_its_key_back_and_takes_nobody_elses() {
+    let fleet = Fleet::start().await;
+    let submit = || fleet.client.request(&echo(), &1).unique(UniqueKey::parse("k").unwrap());
+    let first = submit().submit().await.unwrap();
+    assert!(matches!(first.id().origin(), Origin::UniqueSequence(1)));
+    assert_eq!(first.cancel().await.unwrap(), Cancellation::Cancelled);
+    let second = submit().submit().await.unwrap();
+    assert_eq!(first.cancel().await.unwrap(), Cancellation::Cancelled);
+    assert_eq!(fleet.count("FLEET_UNIQUE").await, 1, "the second holds the key");
+    assert_ne!(first.id(), second.id());
+}
+
+#[tokio::test]
+async fn an_id_by_sequence_that_was_never_issued_is_not_found() {
+    let fleet = Fleet::start().await;
+    fleet.connection().publish_core(broker::Outgoing::new("fleet.request.echo", "1")).await.unwrap();
+    crate::fleet::until("it is stored", async || fleet.count("FLEET_REQUESTS").await == 1).await;
+    let named = fleet.client.request(&echo(), &1).submit().await.unwrap();
+    for (never, why) in [("seq-3", "never issued"), ("useq-1", "never issued"), ("seq-2", named.id().as_str())] {
+        let error = fleet.client.cancel(&id(never)).await.unwrap_err();
+        assert_eq!((error.kind(), error.to_string().contains(why)), (&ErrorKind::NotFound, true), "{error}");
+    }
+    assert_eq!(fleet.client.cancel(&id("seq-1")).await.unwrap(), Cancellation::Cancelled);
+    let error = fleet.client.cancel(&id("run-1~scan~0")).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Invalid);
+    assert_eq!(fleet.count("FLEET_OUTCOMES").await, 1);
+}

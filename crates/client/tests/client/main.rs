@@ -1,0 +1,8 @@
+//! The client against a real broker. Workers are played by raw publishes.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod cancel;
+mod fleet;
+mod lookups;
+mod submit;
+mod wait;
