@@ -129,6 +129,19 @@ impl Reader {
         }
     }
 
+    /// Whether the leader still has the message with this sequence: the certain answer on a replicated stream.
+    ///
+    /// # Errors
+    /// `TimedOut`, `NoResponders` when there is no leader.
+    pub async fn is_at_leader(&self, stream: &str, sequence: u64) -> Result<bool, Error> {
+        let what = format!("STREAM.MSG.GET.{stream}");
+        match api::ask::<_, LeaderAnswer>(&self.connection, &what, &json!({ "seq": sequence })).await {
+            Ok(LeaderAnswer { message }) => Ok(message.seq == sequence),
+            Err(error) if error.kind() == Kind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn one(&self, subject: String, body: Bytes) -> Result<Option<StoredMessage>, Error> {
         let answer = self.connection.request(subject.clone(), None, body, READ_TIMEOUT).await;
         let answer = answer.map_err(|error| error.during(&subject))?;

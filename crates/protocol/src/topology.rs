@@ -438,6 +438,19 @@ pub fn worker_consumer(namespace: &Namespace, capability: &Capability, source: S
     }
 }
 
+/// The consumer by which coordinators share what the broker tells of messages that it gave up.
+pub fn advisories_consumer(namespace: &Namespace) -> Consumer {
+    Consumer {
+        stream: Names::of(namespace).advisories,
+        name: "coordinator_advisories".to_owned(),
+        filter: "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>".to_owned(),
+        ack_wait: 30 * SECOND,
+        max_deliver: None,
+        max_ack_pending: 10_000,
+        max_waiting: 512,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
