@@ -1,1 +1,41 @@
-//! coordinator
+//! The duties that nobody else has: dead letters of last resort, overdue schedules, deadlines and the unserved, agents
+//! gone.
+//!
+//! A coordinator keeps nothing of its own: what it knows it reads from the streams, and any number of them may run.
+//! Periodic duties are done by whoever holds their lease; advisories of the broker are shared by one durable consumer. A
+//! lease is no mutual exclusion, so every action is harmless when done twice. It runs no requests, and no request waits
+//! for it: without a coordinator the fleet works, and only what went wrong stays where it is.
+//!
+//! ```text
+//!   FLEET_REQUESTS, FLEET_UNIQUE ── deadlines ──────► outcome `expired`, event `unserved`
+//!   FLEET_REQUESTS, advisories ──── dead letters ───► outcome `failed`, dead letter
+//!   FLEET_REQUESTS (later.*) ────── overdue ────────► the schedule once more
+//!   registry, events `joined` ───── agents ─────────► event `gone`
+//!                      └─ each under a lease in the locks bucket
+//! ```
+//!
+//! ```no_run
+//! use sortie_coordinator::{Config, Coordinator};
+//!
+//! # async fn example() -> Result<(), broker::Error> {
+//! let connection = broker::Connection::open(broker::Options::default()).await?;
+//! let coordinator = Coordinator::start(&connection, Config::default(), &prometheus::Registry::new()).await?;
+//! coordinator.handle().stop();
+//! coordinator.stopped().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod config;
+mod coordinator;
+mod duty;
+mod metrics;
+mod post;
+mod queues;
+mod recorder;
+pub mod serve;
+
+pub use config::Config;
+pub use coordinator::{Coordinator, Handle};
+pub use metrics::Metrics;
+pub use serve::serve;

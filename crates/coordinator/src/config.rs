@@ -1,0 +1,45 @@
+use std::time::Duration;
+
+use protocol::Namespace;
+
+/// How a coordinator does its duties.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The fleet. Defaults to `fleet`.
+    pub namespace: Namespace,
+    /// How long the streams are waited for at the start. Defaults to 30 s.
+    pub topology_within: Duration,
+    /// How long a duty stays with a coordinator that no longer says so. Whole seconds. Defaults to 30 s.
+    pub lease_ttl: Duration,
+    /// How often a lease is renewed, and how often one of another coordinator is tried. Defaults to 10 s.
+    pub lease_renewed_every: Duration,
+    /// How often messages that the broker gave up are looked for. Two looks in a row must find one. Defaults to 30 s.
+    pub dead_letters_every: Duration,
+    /// How often schedules are looked at. Defaults to 60 s.
+    pub overdue_every: Duration,
+    /// How late a schedule must be before it is published again. Defaults to 5 s.
+    pub overdue_by: Duration,
+    /// How often deadlines and the unserved are looked at. Defaults to 5 s.
+    pub deadlines_every: Duration,
+    /// The least time between two events about whether one capability is served. Defaults to 60 s.
+    pub unserved_told_every: Duration,
+    /// How often the registry is looked at for agents that are gone. Defaults to 3 s.
+    pub agents_every: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            namespace: Namespace::default(),
+            topology_within: Duration::from_secs(30),
+            lease_ttl: Duration::from_secs(30),
+            lease_renewed_every: Duration::from_secs(10),
+            dead_letters_every: Duration::from_secs(30),
+            overdue_every: Duration::from_secs(60),
+            overdue_by: Duration::from_secs(5),
+            deadlines_every: Duration::from_secs(5),
+            unserved_told_every: Duration::from_secs(60),
+            agents_every: Duration::from_secs(3),
+        }
+    }
+}

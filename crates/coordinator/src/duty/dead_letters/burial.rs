@@ -1,0 +1,206 @@
+//! What is done with one message that was given up: outcome, dead letter, and only then out of the queue.
+
+use broker::{Error, Settled, StoredMessage, topology};
+use protocol::{
+    DeadLetter, Failure, Headers, Namespace, Origin, Outcome, Request, RequestId, Status, Subject, codes, event,
+    failure,
+    mark::{Mark, mark_key},
+    subject::stored_step_outcome,
+    time::Timestamp,
+};
+
+use crate::{post::Post, queues::Queue};
+
+/// Takes given up messages out of their queue.
+pub(super) struct Burial {
+    post: Post,
+}
+
+/// What a dead letter of the last resort is made of.
+struct Case<'a> {
+    queue: &'a Queue,
+    message: &'a StoredMessage,
+    request: Request,
+    killed: Vec<protocol::InstanceId>,
+    now: Timestamp,
+}
+
+impl Burial {
+    pub(super) fn new(post: &Post) -> Self {
+        Self { post: post.clone() }
+    }
+
+    /// Stores the `failed` outcome, unless another outcome was first; the dead letter, if the request failed; and deletes
+    /// the message. Each step is harmless when it was done before.
+    pub(super) async fn bury(&self, queue: &Queue, message: StoredMessage) -> Result<(), Error> {
+        let stream = &queue.consumer.stream;
+        // A replica may still show what is gone.
+        if !self.post.reader.is_at_leader(stream, message.sequence).await? {
+            return Ok(());
+        }
+        let case = Case {
+            request: request_of(&message.headers, queue.id_of_sequence(message.sequence)),
+            killed: self.killed(stream, message.sequence).await?,
+            now: self.post.clock.now(),
+            message: &message,
+            queue,
+        };
+        let decided = match self.post.record_outcome(&case.outcome()).await? {
+            Settled::Stored(_) => case.outcome(),
+            Settled::Superseded => match self.stored_outcome(&case.request.id).await? {
+                Some(outcome) => outcome,
+                // The replica that was asked does not have it yet: the next look asks again.
+                None => return Ok(()),
+            },
+        };
+        if let Some(letter) = case.letter(&decided) {
+            self.publish_letter(&case, &letter).await?;
+        }
+        topology::delete_message(&self.post.connection, stream, message.sequence).await?;
+        tracing::warn!(
+            request.id = %case.request.id,
+            capability = %queue.capability,
+            sequence = message.sequence,
+            outcome = %decided.status,
+            "took out of the queue what the broker had given up"
+        );
+        self.post.metrics.dead_letters.inc();
+        Ok(())
+    }
+
+    async fn publish_letter(&self, case: &Case<'_>, letter: &DeadLetter) -> Result<(), Error> {
+        let subject = Subject::Dead { capability: letter.capability.clone(), id: letter.id.clone() };
+        let outgoing = broker::Outgoing::new(subject.render(self.post.namespace()), case.message.body.clone());
+        let outgoing = outgoing.with_headers(letter.headers(&case.message.headers)).expecting(0);
+        self.post.recorder.record(&outgoing).await?;
+        let topic = format!("{}.{}", event::REQUEST_DEAD, letter.id);
+        if let Ok(told) = self.post.event(&topic, letter.id.as_str(), letter) {
+            self.post.recorder.record(&told.expecting(0)).await?;
+        }
+        Ok(())
+    }
+
+    async fn stored_outcome(&self, id: &RequestId) -> Result<Option<Outcome>, Error> {
+        let (stream, subject) = outcome_place(&self.post, id);
+        let found = self.post.reader.last_of_each(&stream, &[subject]).await?;
+        Ok(found.last().map(|message| Outcome::read(id.clone(), &message.headers, &message.body)))
+    }
+
+    /// The workers that died with the message.
+    async fn killed(&self, stream: &str, sequence: u64) -> Result<Vec<protocol::InstanceId>, Error> {
+        let entry = self.post.state.get(&mark_key(stream, sequence)).await?;
+        let mark: Option<Mark> = entry.and_then(|entry| serde_json::from_slice(&entry.value?).ok());
+        Ok(mark.map(|mark| mark.takers).unwrap_or_default())
+    }
+}
+
+/// Where the outcome of a request is read.
+fn outcome_place(post: &Post, id: &RequestId) -> (String, String) {
+    let namespace: &Namespace = post.namespace();
+    match id.origin() {
+        Origin::Step { run, step, item } => {
+            (post.names.runs.clone(), stored_step_outcome(namespace, &run, &step, item))
+        }
+        _ => (post.names.outcomes.clone(), Subject::outcome_of(id).render(namespace)),
+    }
+}
+
+/// A message whose headers lie is a request all the same, under the id of its sequence.
+fn request_of(headers: &Headers, fallback: RequestId) -> Request {
+    Request::read(headers, fallback).unwrap_or_else(|invalid| Request::new(invalid.id))
+}
+
+impl Case<'_> {
+    fn outcome(&self) -> Outcome {
+        let mut outcome = Outcome::not_completed(self.request.id.clone(), Status::Failed, &self.failure());
+        outcome.capability = Some(self.queue.capability.clone());
+        outcome.attempt = self.request.attempt;
+        outcome.trace = self.request.trace.clone();
+        outcome
+    }
+
+    fn failure(&self) -> Failure {
+        let message = "the broker gave the message up after too many deliveries without an outcome";
+        let mut failure = Failure::new(codes::DELIVERIES_EXHAUSTED, message);
+        failure.attempts.clone_from(&self.request.failures);
+        let record = failure.record(self.request.attempt, None, None, self.now);
+        failure::remember(&mut failure.attempts, record);
+        failure
+    }
+
+    /// The dead letter, if the request failed and is its own master: a step's failure belongs to its run.
+    fn letter(&self, decided: &Outcome) -> Option<DeadLetter> {
+        if decided.status != Status::Failed || matches!(self.request.id.origin(), Origin::Step { .. }) {
+            return None;
+        }
+        Some(DeadLetter {
+            id: self.request.id.clone(),
+            capability: self.queue.capability.clone(),
+            lane: self.queue.lane(),
+            failure: decided.failure().unwrap_or_else(|| self.failure()),
+            attempt: decided.attempt,
+            instance: decided.instance.clone(),
+            version: None,
+            killed: self.killed.clone(),
+            published_at: Some(self.message.time),
+            dead_at: self.now,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{ContentType, Lane, header, topology::Source};
+
+    use super::*;
+    use crate::queues::tests::queue;
+
+    fn letter_after(id: &str, decided: Status) -> Option<DeadLetter> {
+        let queue = queue("echo", Source::Lane(Lane::Urgent), 1, 0, 0);
+        let id = RequestId::parse(id).unwrap();
+        let message = StoredMessage {
+            subject: "fleet.urgent.echo".to_owned(),
+            sequence: 4,
+            time: Timestamp::default(),
+            headers: Headers::new(),
+            body: "{}".into(),
+        };
+        let case = Case {
+            queue: &queue,
+            message: &message,
+            request: Request::new(id.clone()),
+            killed: Vec::new(),
+            now: Timestamp::default(),
+        };
+        let outcome = match decided {
+            Status::Completed => Outcome::completed(id, ContentType::Json, Vec::new()),
+            status => Outcome::not_completed(id, status, &Failure::new(codes::TIMEOUT, "slow")),
+        };
+        case.letter(&outcome)
+    }
+
+    #[test]
+    fn only_a_failed_request_of_its_own_leaves_a_dead_letter() {
+        for (id, decided, code) in [
+            ("a", Status::Failed, Some(codes::TIMEOUT)),
+            ("seq-4", Status::Failed, Some(codes::TIMEOUT)),
+            ("a", Status::Completed, None),
+            ("a", Status::Expired, None),
+            ("a", Status::Cancelled, None),
+            ("run~step~0", Status::Failed, None),
+        ] {
+            let letter = letter_after(id, decided);
+            assert_eq!(letter.as_ref().map(|letter| letter.failure.code.as_str()), code, "{id} {decided}");
+            assert!(letter.is_none_or(|letter| letter.lane == Lane::Urgent));
+        }
+    }
+
+    #[test]
+    fn headers_that_lie_give_the_id_by_sequence() {
+        let mut headers = Headers::new();
+        headers.set(header::REQUEST_ID, "order-1");
+        assert_eq!(request_of(&headers, RequestId::of_sequence(4)).id.as_str(), "order-1");
+        headers.set(header::ATTEMPT, "-1");
+        assert_eq!(request_of(&headers, RequestId::of_sequence(4)).id.as_str(), "seq-4");
+    }
+}

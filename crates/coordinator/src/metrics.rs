@@ -1,0 +1,68 @@
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+/// What a coordinator measures. Labels are the names of duties.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// 1 where this coordinator holds a duty's lease.
+    pub lease_held: IntGaugeVec,
+    /// Looks that ended, by duty.
+    pub looks: IntCounterVec,
+    /// Looks that ended with an error, by duty.
+    pub looks_failed: IntCounterVec,
+    /// Messages that the broker had given up and that were worked off.
+    pub dead_letters: IntCounter,
+    /// Schedules that were published again.
+    pub overdue: IntCounter,
+    /// Requests that expired unattended.
+    pub expired: IntCounter,
+    /// Capabilities that have work and nobody who serves them, as the holder of the duty sees it.
+    pub capabilities_unserved: IntGauge,
+    /// Agents whose going was told.
+    pub agents_gone: IntCounter,
+    /// 1 while the broker refuses to store anything more.
+    pub store_refused: Gauge,
+}
+
+impl Metrics {
+    /// Registers them.
+    ///
+    /// # Errors
+    /// They are there already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let by_duty = |name: &str, help: &str| IntCounterVec::new(Opts::new(name, help), &["duty"]);
+        let held = Opts::new("sortie_coordinator_lease_held", "1 where this coordinator holds the duty's lease.");
+        let metrics = Self {
+            lease_held: IntGaugeVec::new(held, &["duty"])?,
+            looks: by_duty("sortie_coordinator_looks_total", "Looks that ended.")?,
+            looks_failed: by_duty("sortie_coordinator_looks_failed_total", "Looks that ended with an error.")?,
+            dead_letters: IntCounter::new(
+                "sortie_coordinator_dead_letters_total",
+                "Messages that the broker had given up and that were worked off.",
+            )?,
+            overdue: IntCounter::new(
+                "sortie_coordinator_overdue_total",
+                "Schedules that did not fire and were published again.",
+            )?,
+            expired: IntCounter::new("sortie_coordinator_expired_total", "Requests that expired unattended.")?,
+            capabilities_unserved: IntGauge::new(
+                "sortie_coordinator_capabilities_unserved",
+                "Capabilities that have work and nobody who serves them.",
+            )?,
+            agents_gone: IntCounter::new("sortie_coordinator_agents_gone_total", "Agents whose going was told.")?,
+            store_refused: Gauge::new(
+                "sortie_coordinator_store_refused",
+                "1 while the broker refuses to store anything more.",
+            )?,
+        };
+        registry.register(Box::new(metrics.lease_held.clone()))?;
+        registry.register(Box::new(metrics.looks.clone()))?;
+        registry.register(Box::new(metrics.looks_failed.clone()))?;
+        registry.register(Box::new(metrics.dead_letters.clone()))?;
+        registry.register(Box::new(metrics.overdue.clone()))?;
+        registry.register(Box::new(metrics.expired.clone()))?;
+        registry.register(Box::new(metrics.capabilities_unserved.clone()))?;
+        registry.register(Box::new(metrics.agents_gone.clone()))?;
+        registry.register(Box::new(metrics.store_refused.clone()))?;
+        Ok(metrics)
+    }
+}

@@ -1,0 +1,195 @@
+//! A broker of its own for each test, with a fleet's streams, and the ways to look at it.
+
+use std::{future::Future, time::Duration};
+
+use broker::{Connection, Delivery, Options, Outgoing, Publisher, PullEvent, PullInbox, PullRequest, Reader, topology};
+use embedded::{Cluster, Server};
+use prometheus::Registry;
+use protocol::{
+    Capability, DeadLetter, Headers, Namespace, Outcome, RequestId,
+    time::Timestamp,
+    topology::{Consumer, Names, Settings, Source, worker_consumer},
+};
+use sortie_coordinator::{Config, Coordinator};
+
+/// How long a fact is waited for.
+pub(crate) const BOUND: Duration = Duration::from_secs(30);
+
+pub(crate) struct Fleet {
+    pub(crate) connection: Connection,
+    pub(crate) publisher: Publisher,
+    pub(crate) reader: Reader,
+    pub(crate) names: Names,
+    pub(crate) namespace: Namespace,
+    /// Killed on drop.
+    _server: Option<Server>,
+}
+
+/// A coordinator and what it measures.
+pub(crate) struct Running {
+    pub(crate) coordinator: Coordinator,
+    registry: Registry,
+}
+
+/// Intervals that a test need not wait long for.
+pub(crate) fn quick() -> Config {
+    Config {
+        topology_within: Duration::from_secs(5),
+        lease_ttl: Duration::from_secs(2),
+        lease_renewed_every: Duration::from_millis(400),
+        dead_letters_every: Duration::from_millis(200),
+        overdue_every: Duration::from_millis(500),
+        overdue_by: Duration::from_secs(1),
+        deadlines_every: Duration::from_millis(100),
+        unserved_told_every: Duration::ZERO,
+        agents_every: Duration::from_millis(100),
+        ..Config::default()
+    }
+}
+
+/// Asks until there is an answer.
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let asking = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(25));
+        loop {
+            ticks.tick().await;
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+        }
+    };
+    tokio::time::timeout(BOUND, asking).await.unwrap_or_else(|_| panic!("never: {what}"))
+}
+
+impl Fleet {
+    pub(crate) async fn start() -> Self {
+        let server = Server::start(embedded::Config::default()).await.unwrap();
+        let connection = open(&server.url()).await;
+        topology::apply(&connection, &Namespace::default(), &Settings::default()).await.unwrap();
+        Self { _server: Some(server), ..Self::over(connection) }
+    }
+
+    pub(crate) async fn on_cluster(cluster: &Cluster) -> Self {
+        let connection = open(&cluster.url()).await;
+        let settings = Settings { replicas: 3, ..Settings::default() };
+        topology::apply(&connection, &Namespace::default(), &settings).await.unwrap();
+        Self::over(connection)
+    }
+
+    pub(crate) fn over(connection: Connection) -> Self {
+        Self {
+            publisher: Publisher::new(&connection),
+            reader: Reader::new(&connection),
+            names: Names::of(&Namespace::default()),
+            namespace: Namespace::default(),
+            connection,
+            _server: None,
+        }
+    }
+
+    /// Starts a coordinator with a connection of its own.
+    pub(crate) async fn coordinate(&self, config: Config) -> Running {
+        let registry = Registry::new();
+        let coordinator = Coordinator::start(&self.connection, config, &registry).await.unwrap();
+        Running { coordinator, registry }
+    }
+
+    pub(crate) async fn publish(&self, subject: &str, headers: &[(&str, &str)], body: &str) -> u64 {
+        let headers: Headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let outgoing = Outgoing::new(subject, body.to_owned()).with_headers(headers);
+        self.publisher.publish_within(&outgoing, BOUND).await.unwrap().sequence
+    }
+
+    pub(crate) async fn count(&self, stream: &str, filter: &str) -> u64 {
+        topology::subject_counts(&self.connection, stream, filter).await.unwrap().values().sum()
+    }
+
+    pub(crate) async fn outcome(&self, id: &str) -> Option<Outcome> {
+        let subject = format!("fleet.outcome.{id}");
+        let found = self.reader.last(&self.names.outcomes, &subject).await.unwrap()?;
+        Some(Outcome::read(RequestId::parse(id).unwrap(), &found.headers, &found.body))
+    }
+
+    pub(crate) async fn dead_letter(&self, capability: &str, id: &str) -> Option<DeadLetter> {
+        let found = self.reader.last(&self.names.dead, &format!("fleet.dead.{capability}.{id}")).await.unwrap()?;
+        DeadLetter::read(&found.headers)
+    }
+
+    /// The data of the last event on a topic, and how many there are.
+    pub(crate) async fn event(&self, topic: &str) -> Option<(serde_json::Value, u64)> {
+        let subject = format!("fleet.event.{topic}");
+        let found = self.reader.last(&self.names.events, &subject).await.unwrap()?;
+        let count = self.count(&self.names.events, &subject).await;
+        Some((serde_json::from_slice(&found.body).unwrap(), count))
+    }
+
+    /// Makes a consumer as a worker would, with a bound on deliveries that a test can reach.
+    pub(crate) async fn consumer(&self, capability: &str, source: Source, max_deliver: u32) -> Consumer {
+        let capability = Capability::parse(capability).unwrap();
+        let consumer = Consumer {
+            ack_wait: Duration::from_millis(300),
+            max_deliver: Some(max_deliver),
+            ..worker_consumer(&self.namespace, &capability, source, 1)
+        };
+        topology::ensure_consumer(&self.connection, &consumer).await.unwrap();
+        consumer
+    }
+
+    /// Takes one message, waiting for it.
+    pub(crate) async fn take(&self, consumer: &Consumer) -> Box<Delivery> {
+        let mut inbox = PullInbox::open(&self.connection).await.unwrap();
+        let request = PullRequest::Wait { expires: BOUND, heartbeat: Duration::from_secs(5) };
+        inbox.pull(consumer, request, 1).await.unwrap();
+        let taking = async {
+            loop {
+                if let Some(PullEvent::Delivered(delivery)) = inbox.next().await {
+                    return delivery;
+                }
+            }
+        };
+        tokio::time::timeout(BOUND, taking).await.expect("no message")
+    }
+
+    /// Hands messages back until the broker gives up on all: `messages` times `max_deliver` deliveries.
+    pub(crate) async fn exhaust(&self, consumer: &Consumer, messages: u64) {
+        let max_deliver = u64::from(consumer.max_deliver.unwrap());
+        for _ in 0..messages * max_deliver {
+            self.take(consumer).await.nak(&self.connection, Duration::from_millis(1)).await;
+        }
+        until("the broker gives up", || async {
+            // It does so only when somebody pulls.
+            let inbox = PullInbox::open(&self.connection).await.unwrap();
+            inbox.pull(consumer, PullRequest::Now { batch: 1 }, 1).await.unwrap();
+            let state = topology::consumer_state(&self.connection, &consumer.stream, &consumer.name).await.unwrap();
+            (state.ack_pending == 0).then_some(())
+        })
+        .await;
+    }
+
+    pub(crate) fn in_seconds(&self, seconds: i64) -> Timestamp {
+        protocol::time::now() + chrono::TimeDelta::seconds(seconds)
+    }
+}
+
+impl Running {
+    /// What a metric says, with this duty if it has one.
+    pub(crate) fn metric(&self, name: &str, duty: &str) -> f64 {
+        let name = format!("sortie_coordinator_{name}");
+        let family = self.registry.gather().into_iter().find(|family| family.name() == name);
+        let metrics = family.map(|family| family.get_metric().to_vec()).unwrap_or_default();
+        let is_it = |labels: &[prometheus::proto::LabelPair]| labels.iter().all(|label| label.value() == duty);
+        let found = metrics.iter().find(|metric| is_it(metric.get_label()));
+        found.map_or(0.0, |metric| metric.get_counter().get_value() + metric.get_gauge().get_value())
+    }
+
+    /// Waits until a duty was looked at this often more.
+    pub(crate) async fn looks(&self, duty: &str, more: f64) {
+        let before = self.metric("looks_total", duty);
+        until("looks", || async { (self.metric("looks_total", duty) >= before + more).then_some(()) }).await;
+    }
+}
+
+pub(crate) async fn open(url: &str) -> Connection {
+    let servers = url.split(',').map(str::to_owned).collect();
+    Connection::open(Options { servers, connect_within: BOUND, ..Options::default() }).await.unwrap()
+}

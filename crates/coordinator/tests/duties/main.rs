@@ -1,0 +1,11 @@
+//! What a coordinator promises, against a real nats-server.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod agents;
+mod cluster;
+mod dead_letters;
+mod deadlines;
+mod fleet;
+mod leases;
+mod overdue;
+mod unserved;

@@ -1,0 +1,69 @@
+use std::time::Duration;
+
+use broker::{Kind, Outgoing, Publisher, scheduled_at, topology};
+use embedded::Server;
+use protocol::{Namespace, topology::Settings};
+
+use crate::fleet::{Fleet, open, quick, until};
+
+/// Room for the fleet's streams and little more.
+const STORE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// A server whose store is small. The stream of logs reserves more than that, so it goes before the store shrinks.
+async fn small_store(folder: &std::path::Path) -> Server {
+    let config = embedded::Config { store: Some(folder.to_owned()), ..embedded::Config::default() };
+    let mut server = Server::start(config.clone()).await.unwrap();
+    let connection = open(&server.url()).await;
+    topology::apply(&connection, &Namespace::default(), &Settings::default()).await.unwrap();
+    let gone =
+        connection.request("$JS.API.STREAM.DELETE.FLEET_LOGS".to_owned(), None, "".into(), Duration::from_secs(5));
+    gone.await.unwrap();
+    server.stop().await.unwrap();
+    Server::start(embedded::Config { store_bytes_max: Some(STORE_BYTES_MAX), ..config }).await.unwrap()
+}
+
+async fn fill(publisher: &Publisher) {
+    let filler = Outgoing::new("fleet.audit.test.fill", vec![0_u8; 256 * 1024]);
+    for _ in 0..STORE_BYTES_MAX / (256 * 1024) + 2 {
+        if publisher.publish(&filler).await.is_err_and(|error| error.kind() == Kind::StoreFull) {
+            // The last bytes go to smaller messages.
+            let small = Outgoing::new("fleet.audit.test.fill", vec![0_u8; 64]);
+            while publisher.publish(&small).await.is_ok() {}
+            return;
+        }
+    }
+    panic!("the store was never full");
+}
+
+#[tokio::test]
+async fn what_fell_due_while_the_store_was_full_fires_once_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = small_store(folder.path()).await;
+    let fleet = Fleet::over(open(&server.url()).await);
+    // The usual look is far away: what wakes the coordinator is the room.
+    let config = sortie_coordinator::Config { overdue_every: Duration::from_secs(3600), ..quick() };
+    let running = fleet.coordinate(config).await;
+    running.looks("overdue", 1.0).await;
+
+    for id in ["a", "b"] {
+        let later = Outgoing::new(format!("fleet.later.{id}"), "{}").with_message_id(format!("{id}:2.0"));
+        let later = scheduled_at(later, fleet.in_seconds(if id == "a" { 3 } else { 3600 }), "fleet.request.echo");
+        fleet.publisher.publish(&later).await.unwrap();
+    }
+    fill(&fleet.publisher).await;
+    until("the refusal is noticed", || async { (running.metric("store_refused", "") > 0.0).then_some(()) }).await;
+    // Due, and past the grace, and still there: the broker could not store what it fired.
+    let due = fleet.in_seconds(5);
+    until("it is due", || async { (protocol::time::now() > due).then_some(()) }).await;
+    assert_eq!(fleet.count(&fleet.names.requests, "fleet.request.echo").await, 0);
+    assert_eq!(fleet.count(&fleet.names.requests, "fleet.later.*").await, 2);
+
+    topology::purge(&fleet.connection, &fleet.names.audit, "fleet.audit.test.fill", None).await.unwrap();
+    until("it fires", || async { (fleet.count(&fleet.names.requests, "fleet.request.echo").await == 1).then_some(()) })
+        .await;
+    let fired = fleet.reader.last(&fleet.names.requests, "fleet.request.echo").await.unwrap().unwrap();
+    assert_eq!(fired.headers.get("Nats-Scheduler"), Some("fleet.later.a"));
+    // Once, and the one that is not due stays.
+    assert_eq!(fleet.count(&fleet.names.requests, "fleet.later.*").await, 1);
+    assert!(running.metric("overdue_total", "") >= 1.0);
+}
