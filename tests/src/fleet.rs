@@ -1,0 +1,186 @@
+//! A fleet for one test: server, topology, client, and workers in this process.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use broker::{Connection, Options, task, topology};
+use client::Client;
+use embedded::{Cluster, Config, Server};
+use process::Shutdown;
+use protocol::{Capability, Namespace, topology::Settings};
+use worker::{Builder, Worker};
+
+/// Where the broker is.
+#[derive(Debug)]
+pub enum Site {
+    /// One server.
+    One(Server),
+    /// Three servers, replicated.
+    Three(Cluster),
+}
+
+/// A fleet for one test.
+#[derive(Debug)]
+pub struct Fleet {
+    /// Its broker.
+    pub site: Site,
+    /// A connection that no worker uses.
+    pub connection: Connection,
+    /// A client on that connection.
+    pub client: Client,
+    /// Its namespace.
+    pub namespace: Namespace,
+}
+
+/// A worker in this process, which drains when this is stopped and ends when it is dropped.
+#[derive(Debug)]
+pub struct RunningWorker {
+    shutdown: Shutdown,
+    ended: task::Owned<Result<(), worker::Error>>,
+}
+
+impl Fleet {
+    /// On one server.
+    ///
+    /// # Errors
+    /// When the server cannot be started.
+    pub async fn start() -> Result<Self> {
+        Self::start_with(Config::default()).await
+    }
+
+    /// On one server with this configuration.
+    ///
+    /// # Errors
+    /// When the server cannot be started.
+    pub async fn start_with(config: Config) -> Result<Self> {
+        let server = Server::start(config).await.context("nats-server")?;
+        Self::on(Site::One(server), 1).await
+    }
+
+    /// On three servers, everything replicated three times.
+    ///
+    /// # Errors
+    /// When the servers cannot be started.
+    pub async fn start_cluster() -> Result<Self> {
+        let cluster = Cluster::start(3).await.context("three nats-servers")?;
+        Self::on(Site::Three(cluster), 3).await
+    }
+
+    async fn on(site: Site, replicas: usize) -> Result<Self> {
+        let namespace = Namespace::default();
+        let connection = Connection::open(options_for(&site)).await?;
+        let settings = Settings { replicas, ..Settings::default() };
+        topology::apply(&connection, &namespace, &settings).await?;
+        let client = Client::new(connection.clone(), namespace.clone());
+        Ok(Self { site, connection, client, namespace })
+    }
+
+    /// Where its broker is, for NATS clients.
+    pub fn url(&self) -> String {
+        match &self.site {
+            Site::One(server) => server.url(),
+            Site::Three(cluster) => cluster.url(),
+        }
+    }
+
+    /// Its one server.
+    ///
+    /// # Panics
+    /// On a cluster.
+    #[allow(clippy::panic, reason = "a test fails by panicking")]
+    pub fn server(&mut self) -> &mut Server {
+        match &mut self.site {
+            Site::One(server) => server,
+            Site::Three(_) => panic!("this fleet has three servers"),
+        }
+    }
+
+    /// Its three servers.
+    ///
+    /// # Panics
+    /// On one server.
+    #[allow(clippy::panic, reason = "a test fails by panicking")]
+    pub fn cluster(&mut self) -> &mut Cluster {
+        match &mut self.site {
+            Site::Three(cluster) => cluster,
+            Site::One(_) => panic!("this fleet has one server"),
+        }
+    }
+
+    /// What workers of this fleet are configured with: it does not end the test's process when stuck.
+    pub fn worker_config(&self) -> worker::Config {
+        worker::Config {
+            broker: options_for(&self.site),
+            namespace: self.namespace.clone(),
+            exit_when_stuck: false,
+            ..worker::Config::default()
+        }
+    }
+
+    /// Begins to build a worker of this fleet.
+    pub fn worker(&self, kind: &str) -> Builder {
+        Worker::builder(kind).config(self.worker_config())
+    }
+
+    /// Runs a worker until it is ready: until somebody serves the capability.
+    ///
+    /// # Errors
+    /// When it is not ready within 20 s.
+    pub async fn run(&self, builder: Builder, capability: &str) -> Result<RunningWorker> {
+        let capability = Capability::parse(capability)?;
+        let before = self.client.serving(&capability).await?.len();
+        let shutdown = Shutdown::new();
+        let ended = task::spawn("worker", builder.shutdown(shutdown.clone()).run());
+        let running = RunningWorker { shutdown, ended };
+        let ready = async {
+            while self.client.serving(&capability).await.map_or(0, |agents| agents.len()) <= before {
+                if running.ended.is_finished() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), ready).await.context("the worker is not ready")?;
+        if running.ended.is_finished() {
+            running.stop().await?;
+            anyhow::bail!("the worker ended at once");
+        }
+        Ok(running)
+    }
+}
+
+impl RunningWorker {
+    /// Drains it and waits for its end.
+    ///
+    /// # Errors
+    /// What ended it.
+    pub async fn stop(self) -> Result<()> {
+        self.shutdown.begin();
+        Ok(self.ended.join().await.context("the worker panicked")??)
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// What ended it.
+    pub async fn ended(self) -> Result<()> {
+        Ok(self.ended.join().await.context("the worker panicked")??)
+    }
+}
+
+fn options_for(site: &Site) -> Options {
+    let urls = match site {
+        Site::One(server) => server.url(),
+        Site::Three(cluster) => cluster.url(),
+    };
+    Options { servers: urls.split(',').map(str::to_owned).collect(), ..Options::default() }
+}
+
+/// A capability by name.
+///
+/// # Panics
+/// When it is none.
+#[allow(clippy::panic, reason = "a test fails by panicking")]
+pub fn capability(name: &str) -> Capability {
+    Capability::parse(name).unwrap_or_else(|error| panic!("{error}"))
+}
