@@ -1,7 +1,7 @@
 //! The words of the command line, and what each of them starts.
 
-use clap::{Parser, Subcommand};
-use process::{ProcessArgs, Program, settings::Environment, settings::environment as variable};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+use process::{ExitCode, ProcessArgs, Program, settings::Environment, settings::environment as variable};
 
 use crate::{commands, session::Session};
 
@@ -35,6 +35,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(commands::demo::DemoArgs),
+    Up(commands::up::UpArgs),
     Submit(commands::submit::SubmitArgs),
     Map(commands::map::MapArgs),
     Watch(commands::watch::WatchArgs),
@@ -44,20 +46,49 @@ enum Command {
     Later(commands::later::LaterArgs),
     Dead(commands::dead::DeadArgs),
     Topology(commands::topology::TopologyArgs),
+    Process(commands::process::ProcessCommand),
 }
 
+/// Flags that few need: `--help` shows them, `-h` does not.
+const RARE: [&str; 8] = ["nkey", "user", "tls_ca", "tls_cert", "tls_key", "inbox_prefix", "log_format", "metrics"];
+
 impl Cli {
-    /// Does what was asked for, and ends the process.
-    pub(crate) fn run(mut self) -> ! {
-        let program = self.command.program();
-        if self.process.log.log_format.is_none() && Environment::of_process().get(variable::LOG_FORMAT).is_none() {
-            // Services log JSON where nobody looks; what a command has to say is for whoever called it.
-            self.process.log.log_format = Some("human".to_owned());
+    /// Reads the command line; ends the process where it makes no sense, or where help was asked for.
+    pub(crate) fn read() -> Self {
+        let mut command = Self::grammar();
+        let matches = command.get_matches_mut();
+        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let brings_a_server = matches!(cli.command, Command::Up(_) | Command::Demo(_));
+        if brings_a_server && cli.process.connection.server.is_some() {
+            let message = "this command starts a server of its own, so --server has no meaning here";
+            command.error(ErrorKind::ArgumentConflict, message).exit();
         }
-        let Self { process: args, json, command } = self;
+        cli
+    }
+
+    fn grammar() -> clap::Command {
+        Self::command().mut_args(|arg| match RARE.contains(&arg.get_id().as_str()) {
+            true => arg.hide_short_help(true),
+            false => arg,
+        })
+    }
+
+    /// Does what was asked for, and ends the process.
+    pub(crate) fn run(self) -> ! {
+        let Self { process: mut args, json, command } = self;
+        let program = command.program();
+        if let Command::Process(which) = command {
+            commands::process::run(which, &args);
+        }
+        if args.log.log_format.is_none() && Environment::of_process().get(variable::LOG_FORMAT).is_none() {
+            // Services log JSON where nobody looks; what a command has to say is for whoever called it.
+            args.log.log_format = Some("human".to_owned());
+        }
         process::run(program, &args, |process| async move {
             let session = Session::new(process, json);
             match command {
+                Command::Demo(args) => commands::demo::run(args, &session).await,
+                Command::Up(args) => commands::up::run(args, &session).await,
                 Command::Submit(args) => commands::submit::run(args, &session).await,
                 Command::Map(args) => commands::map::run(args, &session).await,
                 Command::Watch(args) => commands::watch::run(args, &session).await,
@@ -67,6 +98,7 @@ impl Cli {
                 Command::Later(args) => commands::later::run(args, &session).await,
                 Command::Dead(args) => commands::dead::run(args, &session).await,
                 Command::Topology(args) => commands::topology::run(args, &session).await,
+                Command::Process(_) => Ok(ExitCode::Done),
             }
         })
     }
@@ -75,18 +107,20 @@ impl Cli {
 impl Command {
     /// What the first Ctrl-C does: it ends a command at once, unless there is something to end in order.
     fn program(&self) -> Program {
-        Program::command("sortie", VERSION)
+        let program = Program::command("sortie", VERSION);
+        match self {
+            Self::Up(_) | Self::Demo(_) => program.hurrying(),
+            _ => program,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn no_flag_is_declared_twice() {
-        Cli::command().debug_assert();
+        Cli::grammar().debug_assert();
     }
 }

@@ -3,9 +3,12 @@
 pub(crate) mod agents;
 pub(crate) mod cancel;
 pub(crate) mod dead;
+pub(crate) mod demo;
 pub(crate) mod later;
 pub(crate) mod map;
 pub(crate) mod outcome;
+pub(crate) mod process;
 pub(crate) mod submit;
 pub(crate) mod topology;
+pub(crate) mod up;
 pub(crate) mod watch;

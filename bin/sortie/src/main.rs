@@ -2,13 +2,12 @@
 
 mod cli;
 mod commands;
+mod fleet;
 mod output;
 mod refusal;
 mod session;
 mod supervisor;
 
-use clap::Parser;
-
 fn main() -> ! {
-    cli::Cli::parse().run()
+    cli::Cli::read().run()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use broker::{Connection, Kind};
 use client::Client;
-use process::{ExitCode, Problem, Process, Settings, Shutdown};
+use process::{ExitCode, Problem, Process, Settings, Shutdown, settings::Environment};
 use protocol::Namespace;
 use tokio::sync::OnceCell;
 
@@ -42,6 +42,11 @@ impl Session {
     /// The fleet that is spoken about.
     pub(crate) fn namespace(&self) -> &Namespace {
         &self.process.settings.connection.namespace
+    }
+
+    /// The environment that the settings came from.
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.process.environment
     }
 
     /// The wish to end, in commands that end in order.

@@ -54,7 +54,7 @@ impl Program {
         self
     }
 
-    /// The same, and the second signal asks for an end at once: `hurried` of [`Process::shutdown`] has to be heeded too.
+    /// As [`draining`](Self::draining), and the second signal asks for an end at once: `hurried` of [`Process::shutdown`] has to be heeded too.
     #[must_use]
     pub const fn hurrying(mut self) -> Self {
         self.on_signal = OnSignal::Hurry;

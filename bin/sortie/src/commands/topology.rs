@@ -12,10 +12,8 @@ use protocol::{
 };
 use serde::Serialize;
 
-use self::{
-    standing::{Action, Standing},
-    wanted::WantedArgs,
-};
+use self::standing::{Action, Standing};
+pub(crate) use self::wanted::WantedArgs;
 use crate::session::Session;
 
 const EXAMPLES: &str = "\

@@ -29,10 +29,10 @@ pub(crate) struct Spec {
     pub(crate) program: PathBuf,
     /// Its arguments.
     pub(crate) args: Vec<OsString>,
-    /// Variables that it gets besides our own.
-    pub(crate) env: Vec<(OsString, OsString)>,
-    /// Variables of ours that it does not get.
+    /// Variables of ours that it does not inherit.
     pub(crate) env_removed: Vec<&'static str>,
+    /// Variables that it gets.
+    pub(crate) env: Vec<(OsString, OsString)>,
     /// Where it runs. Defaults to where we do.
     pub(crate) directory: Option<PathBuf>,
 }
@@ -48,10 +48,11 @@ impl Child {
     /// Starts it. It dies with us, however we end.
     pub(super) fn start(spec: &Spec, speaker: &Speaker, console: &Arc<Console>) -> io::Result<Self> {
         let mut command = Command::from(embedded::parent::command(&spec.program));
-        command.args(&spec.args).envs(spec.env.iter().map(|(name, value)| (name, value)));
+        command.args(&spec.args);
         for name in &spec.env_removed {
             command.env_remove(name);
         }
+        command.envs(spec.env.iter().map(|(name, value)| (name, value)));
         if let Some(directory) = &spec.directory {
             command.current_dir(directory);
         }
