@@ -136,11 +136,14 @@ impl Fleet {
         Problem::new(ExitCode::Internal, format!("nats-server is given up: {why}"))
     }
 
-    /// Ends everything in order, or at once when that is wished.
-    pub(crate) async fn stop(&self, shutdown: &Shutdown) {
+    /// Ends everything in order, or at once when that is wished, and says which it was.
+    pub(crate) async fn stop(&self, shutdown: &Shutdown) -> ExitCode {
         tokio::select! {
-            () = self.end() => {}
-            () = shutdown.hurried() => self.kill().await,
+            () = self.end() => ExitCode::Done,
+            () = shutdown.hurried() => {
+                self.kill().await;
+                ExitCode::Interrupted
+            }
         }
     }
 

@@ -94,8 +94,8 @@ pub(crate) async fn run(args: UpArgs, session: &Session) -> Result<ExitCode, Pro
         () = session.shutdown().begun() => Ok(()),
     };
     fleet.console().say("stopping: agents, coordinator, server; Ctrl-C again ends all at once");
-    fleet.stop(session.shutdown()).await;
-    ended.map(|()| ExitCode::Done)
+    let end = fleet.stop(session.shutdown()).await;
+    ended.map(|()| end)
 }
 
 /// Says when everything is ready, then waits for what ends the fleet by itself.

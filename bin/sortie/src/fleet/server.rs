@@ -113,7 +113,10 @@ impl Keeping {
             }
             began = Instant::now();
             match self.server.restart().await {
-                Ok(()) => return None,
+                Ok(()) => {
+                    self.console.say("nats-server runs again");
+                    return None;
+                }
                 Err(error) => why = error.to_string(),
             }
             self.console.say(&format!("{why}; trying again after {}", duration::format(wait)));

@@ -3,4 +3,6 @@
 
 mod command;
 mod lists;
+mod running;
 mod topology;
+mod up;
