@@ -170,6 +170,11 @@ impl Failure {
         self
     }
 
+    /// This failure as an ordinary error, for programs that are no handlers.
+    pub fn into_error(self) -> Box<dyn std::error::Error + Send + Sync> {
+        self.to_string().into()
+    }
+
     /// How long the request is to be put off, if this is a snooze and no failure.
     pub fn snoozed(&self) -> Option<Duration> {
         self.snooze

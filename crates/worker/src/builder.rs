@@ -12,6 +12,7 @@ use std::{
 };
 
 use broker::{BrokerClock, Bucket, Connection, PayloadStore, Publisher, task, topology};
+use client::Client;
 use futures_util::future::BoxFuture;
 use process::{
     Process, Shutdown,
@@ -356,6 +357,7 @@ impl Builder {
         let shared: Shared = Arc::new(self.shared);
         let surroundings = Arc::new(Surroundings {
             connection: connection.clone(),
+            client: Client::new(connection.clone(), namespace.clone()),
             publisher: publisher.clone(),
             namespace: namespace.clone(),
             instance: instance.clone(),

@@ -12,6 +12,7 @@ use std::{
 
 use broker::{Bucket, Connection, Outgoing, Publisher};
 use bytes::Bytes;
+use client::{Client, RequestBuilder};
 use protocol::{
     Capability, Failure, InstanceId, Kind, Namespace, Request, RequestId, Subject, TraceContext, control::Progress,
     event, limits, subject, time::Timestamp,
@@ -26,6 +27,7 @@ pub(crate) type Shared = Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>;
 #[derive(Debug)]
 pub(crate) struct Surroundings {
     pub(crate) connection: Connection,
+    pub(crate) client: Client,
     pub(crate) publisher: Publisher,
     pub(crate) namespace: Namespace,
     pub(crate) instance: InstanceId,
@@ -187,6 +189,25 @@ impl Context {
             Outgoing::new(subject::event(self.namespace(), topic), body).with_headers(headers).with_message_id(id);
         self.inner.surroundings.publisher.publish_within(&outgoing, Duration::from_secs(10)).await?;
         Ok(())
+    }
+
+    /// Begins a request to another capability, as this one's child: it carries on the trace, names this request as its
+    /// parent, and has the same deadline. An idempotent child needs an id of its own that follows from this one's, such
+    /// as `.id(…)` with [`Context::idempotency_key`] in it: a second attempt then asks for the same child.
+    pub fn request<'a, T>(&self, capability: &Capability, value: &'a T) -> RequestBuilder<'a>
+    where
+        T: Serialize + Sync + ?Sized,
+    {
+        let request = self.client().request(capability, value).parent(self.id()).trace(self.trace().clone());
+        match self.deadline() {
+            Some(deadline) => request.deadline(deadline),
+            None => request,
+        }
+    }
+
+    /// A client of the same fleet.
+    pub fn client(&self) -> &Client {
+        &self.inner.surroundings.client
     }
 
     /// Values that outlive this process, shared by all agents of the capability.

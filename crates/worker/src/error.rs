@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use process::{ExitCode, ExitError};
+
 /// What kind of end it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -55,3 +57,34 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// How a process ends because its worker did.
+impl ExitError for Error {
+    fn exit_code(&self) -> ExitCode {
+        match (self.kind, self.broker) {
+            // Whoever starts it again may find the streams.
+            (Kind::Broker, Some(broker::Kind::NotFound)) => ExitCode::Again,
+            (Kind::Broker, Some(kind)) => broker::Error::new(kind, "").exit_code(),
+            (Kind::Configuration | Kind::Drift, _) => ExitCode::Configuration,
+            (Kind::Broker | Kind::StartHook | Kind::Stuck, _) => ExitCode::Internal,
+        }
+    }
+
+    fn advice(&self) -> Option<String> {
+        let kind = self.broker.filter(|_| self.kind == Kind::Broker)?;
+        broker::Error::new(kind, "").advice()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_can_tell_ends_apart() {
+        let of = |kind| Error::from(broker::Error::new(kind, "no")).exit_code().number();
+        assert_eq!([of(broker::Kind::Unreachable), of(broker::Kind::Forbidden)], [69, 77]);
+        assert_eq!([of(broker::Kind::NotFound), of(broker::Kind::Exists)], [75, 64]);
+        assert_eq!(Error::new(Kind::Configuration, "no").exit_code().number(), 64);
+    }
+}

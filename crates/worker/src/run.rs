@@ -117,7 +117,12 @@ fn late(why: Why, ended: Ended, limit: Duration) -> AttemptEnd {
     match (why, ended) {
         (Why::Cancelled, _) => AttemptEnd::Cancelled,
         (_, Ok(Ok(reply))) => in_time(Ok(Ok(reply))),
-        (Why::Timeout, _) => AttemptEnd::Failed(timed_out(limit, true)),
+        (Why::Timeout, ended) => {
+            let mut failure = timed_out(limit, true);
+            // What it says of its end tells where it stood.
+            failure.details = ended.ok().and_then(Result::err).and_then(|failure| failure.details);
+            AttemptEnd::Failed(failure)
+        }
         (Why::Leaving, _) => AttemptEnd::HandedBack,
     }
 }
