@@ -8,15 +8,19 @@ use protocol::{
     time::Timestamp,
     topology::{self, Consumer, Drift, Settings, Stream},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
     Connection, api,
     error::{Error, Kind},
+    retry::Waits,
 };
 
 mod config;
+
+/// How long one stream may go without a leader while it is made or changed.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What has to be done to one stream or bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -137,15 +141,21 @@ pub async fn apply(connection: &Connection, namespace: &Namespace, settings: &Se
         match &change {
             Change::None { .. } => {}
             Change::Create { stream } => {
-                let made: Result<Value, Error> =
-                    api::ask(connection, &format!("STREAM.CREATE.{stream}"), &config::of_stream(&expected, None)).await;
+                let wanted = config::of_stream(&expected, None);
+                let made: Result<Value, Error> = persist(connection, &format!("STREAM.CREATE.{stream}"), &wanted).await;
                 // Somebody else may have made it since; what differs then is shown by the next plan.
-                made.map(|_| ()).or_else(|error| if error.kind() == Kind::Exists { Ok(()) } else { Err(error) })?;
+                match made {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == Kind::Exists => {}
+                    Err(error) => return Err(error.during(stream)),
+                }
             }
             Change::Update { stream, .. } => {
-                let existing = stream_info(connection, stream).await?.config;
+                let existing = patient_info(connection, stream).await?.config;
                 let wanted = config::of_stream(&expected, Some(existing));
-                api::ask::<_, Value>(connection, &format!("STREAM.UPDATE.{stream}"), &wanted).await?;
+                let updated: Result<Value, Error> =
+                    persist(connection, &format!("STREAM.UPDATE.{stream}"), &wanted).await;
+                updated.map_err(|error| error.during(stream))?;
             }
         }
         changes.push(change);
@@ -155,7 +165,7 @@ pub async fn apply(connection: &Connection, namespace: &Namespace, settings: &Se
 
 async fn plan_one(connection: &Connection, expected: &Stream) -> Result<Change, Error> {
     let stream = expected.name.clone();
-    let found = match stream_info(connection, &stream).await {
+    let found = match patient_info(connection, &stream).await {
         Ok(info) => config::to_stream(&info.config),
         Err(error) if error.kind() == Kind::NotFound => return Ok(Change::Create { stream }),
         Err(error) => return Err(error),
@@ -329,4 +339,28 @@ pub async fn wait_for_stream(connection: &Connection, stream: &str, within: Dura
 
 async fn stream_info(connection: &Connection, stream: &str) -> Result<StreamInfo, Error> {
     api::ask_empty(connection, &format!("STREAM.INFO.{stream}")).await
+}
+
+async fn patient_info(connection: &Connection, stream: &str) -> Result<StreamInfo, Error> {
+    persist(connection, &format!("STREAM.INFO.{stream}"), &json!({})).await
+}
+
+/// Asks what may be asked twice until it is answered. A stream has no leader while its copies are made, and then nobody
+/// answers for it.
+async fn persist<A: DeserializeOwned>(connection: &Connection, what: &str, question: &Value) -> Result<A, Error> {
+    let until = std::time::Instant::now() + ANSWERED_WITHIN;
+    let mut waits = Waits::new(Duration::from_millis(50), Duration::from_secs(1));
+    loop {
+        match api::ask(connection, what, question).await {
+            Err(error) if is_election(&error) && std::time::Instant::now() < until => {
+                tokio::time::sleep(waits.next()).await;
+            }
+            answered => return answered,
+        }
+    }
+}
+
+/// Nobody answered, or who did is no leader (10009) or knows none (10008).
+fn is_election(error: &Error) -> bool {
+    matches!(error.kind(), Kind::TimedOut | Kind::Api(10008 | 10009))
 }

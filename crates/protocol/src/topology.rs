@@ -99,6 +99,8 @@ pub struct Stream {
     pub description: String,
     /// What it stores.
     pub subjects: Vec<String>,
+    /// Whether it is gone when its server ends. None of ours.
+    pub in_memory: bool,
     /// How it lets go.
     pub retention: Retention,
     /// What it does at a limit.
@@ -145,6 +147,7 @@ impl Stream {
             name,
             description: description.to_owned(),
             subjects,
+            in_memory: false,
             retention: Retention::Limits,
             discard: Discard::Old,
             discard_new_per_subject: false,

@@ -15,7 +15,7 @@ pub(super) fn of_stream(stream: &Stream, existing: Option<Value>) -> Value {
         "name": stream.name,
         "description": stream.description,
         "subjects": stream.subjects,
-        "storage": "file",
+        "storage": if stream.in_memory { "memory" } else { "file" },
         "retention": match stream.retention {
             Retention::Limits => "limits",
             Retention::WorkQueue => "workqueue",
@@ -68,6 +68,7 @@ pub(super) fn to_stream(config: &Value) -> Stream {
         name: text("name"),
         description: text("description"),
         subjects: subjects.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        in_memory: config["storage"] == "memory",
         retention: match config["retention"].as_str() {
             Some("workqueue") => Retention::WorkQueue,
             Some("interest") => Retention::Interest,

@@ -48,6 +48,7 @@ pub fn drift_of_stream(expected: &Stream, found: &Stream) -> Vec<Drift> {
         };
     }
     compare("subjects", sorted(&expected.subjects), sorted(&found.subjects), false);
+    same!(in_memory, debug, true);
     same!(retention, debug, true);
     same!(discard, debug, true);
     same!(discard_new_per_subject, debug, true);
