@@ -1,9 +1,7 @@
 //! What every duty works with.
 
 use broker::{BrokerClock, Bucket, Connection, Entry, Error, Outgoing, Publisher, Reader, Settled};
-use protocol::{
-    Failure, InstanceId, Namespace, Outcome, Subject, event, registry::AgentEntry, subject, topology::Names,
-};
+use protocol::{InstanceId, Namespace, Outcome, Subject, event, registry::AgentEntry, subject, topology::Names};
 use serde::Serialize;
 
 use crate::{
@@ -74,11 +72,12 @@ impl Post {
         Ok(entries.into_iter().filter_map(read).collect())
     }
 
-    /// An event on a topic. `id` tells it from others of this coordinator.
-    pub(crate) fn event(&self, topic: &str, id: &str, data: &impl Serialize) -> Result<Outgoing, Failure> {
-        let body = protocol::ContentType::Json.encode(data)?;
-        let source = format!("coordinator/{}", self.instance);
+    /// An event on a topic. `id` tells it from others on that topic.
+    pub(crate) fn event(&self, topic: &str, id: &str, data: &impl Serialize) -> Outgoing {
+        // Plain data with text keys always has a JSON form.
+        let body = serde_json::to_vec(data).unwrap_or_default();
+        let source = format!("/{}/coordinator", self.namespace());
         let headers = event::headers(id, &source, topic, self.clock.now());
-        Ok(Outgoing::new(subject::event(self.namespace(), topic), body).with_headers(headers))
+        Outgoing::new(subject::event(self.namespace(), topic), body).with_headers(headers)
     }
 }

@@ -94,8 +94,8 @@ impl AgentsGone {
 
     async fn tell(&self, gone: &Gone) -> Result<(), Error> {
         let topic = format!("{}.{}", event::AGENT_GONE, gone.instance);
-        let Ok(outgoing) = self.post.event(&topic, gone.instance.as_str(), gone) else { return Ok(()) };
-        match self.post.recorder.record(&outgoing.expecting(0)).await {
+        let told = self.post.event(&topic, gone.instance.as_str(), gone).expecting(0);
+        match self.post.recorder.record(&told).await {
             Ok(Settled::Stored(_)) => {
                 tracing::info!(agent.instance = %gone.instance, reason = ?gone.reason, "agent gone");
                 self.post.metrics.agents_gone.inc();
@@ -155,13 +155,10 @@ impl Known {
         for (instance, last) in self.agents.iter().filter(|(instance, _)| !live.contains(*instance)) {
             let has_stopped = last.as_ref().is_some_and(|entry| entry.state == State::Stopped);
             if has_stopped || absent_before.contains(instance) {
-                // One that was draining when it was last seen went by itself, even if nobody saw its last entry.
-                let was_leaving =
-                    last.as_ref().is_some_and(|entry| matches!(entry.state, State::Stopped | State::Draining));
                 gone.push(Gone {
                     instance: instance.clone(),
                     kind: last.as_ref().map(|entry| entry.kind.clone()),
-                    reason: if was_leaving { Reason::Stopped } else { Reason::Lost },
+                    reason: if has_stopped { Reason::Stopped } else { Reason::Lost },
                     last: last.clone(),
                 });
             } else {
@@ -225,7 +222,7 @@ mod tests {
         let stopped: &[_] = &[("a", State::Ready), ("b", State::Stopped)];
         assert_eq!(looks(&[both, stopped, stopped]), [vec![], gone("b", Reason::Stopped), vec![]]);
         let draining: &[_] = &[("a", State::Ready), ("b", State::Draining)];
-        assert_eq!(looks(&[draining, one, one]), [vec![], vec![], gone("b", Reason::Stopped)]);
+        assert_eq!(looks(&[draining, one, one])[2], gone("b", Reason::Lost), "it died while it drained");
         assert_eq!(looks(&[&[("stranger", State::Ready)], one])[1], gone("b", Reason::Lost));
     }
 }

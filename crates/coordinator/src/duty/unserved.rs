@@ -108,8 +108,8 @@ impl Unserved {
             _ => {}
         }
         let id = format!("{topic}.{}", now.timestamp_millis());
-        let Ok(outgoing) = self.post.event(&topic, &id, told) else { return Ok(false) };
-        self.post.recorder.record(&outgoing.expecting(last.map_or(0, |last| last.sequence))).await?;
+        let outgoing = self.post.event(&topic, &id, told).expecting(last.map_or(0, |last| last.sequence));
+        self.post.recorder.record(&outgoing).await?;
         if told.unserved {
             tracing::warn!(capability = %told.capability, messages = told.messages, "work that nobody serves");
         } else {

@@ -1,1 +1,55 @@
+use std::time::Duration;
 
+use broker::topology;
+use embedded::Cluster;
+use protocol::{Lane, Status, topology::Source};
+use sortie_coordinator::Config;
+
+use crate::fleet::{Fleet, quick, until};
+
+#[tokio::test]
+async fn three_nodes_lose_a_leader_and_every_duty_goes_on() {
+    let mut cluster = Cluster::start(3).await.unwrap();
+    let fleet = Fleet::on_cluster(&cluster).await;
+    // A lease outlasts an election.
+    let config = Config { lease_ttl: Duration::from_secs(6), ..quick() };
+    let two = [fleet.coordinate(config.clone()).await, fleet.coordinate(config).await];
+    until("every duty was looked at", || async {
+        let looks = |duty: &&str| two.iter().map(|one| one.metric("looks_total", duty)).sum::<f64>() > 0.0;
+        ["overdue", "deadlines", "dead-letters", "agents"].iter().all(looks).then_some(())
+    })
+    .await;
+    let consumer = fleet.consumer("echo", Source::Lane(Lane::Normal), 2).await;
+    for id in ["a", "b"] {
+        fleet.publish("fleet.request.echo", &[("Sortie-Request-Id", id)], "{}").await;
+    }
+    fleet.exhaust(&consumer, 2).await;
+
+    let state = topology::stream_state(&fleet.connection, &fleet.names.requests).await.unwrap();
+    let leader = cluster.index_by_name(&state.leader.unwrap()).unwrap();
+    cluster.server_mut(leader).kill().unwrap();
+    let past = ("Sortie-Deadline", "2020-01-01T00:00:00Z");
+    fleet.publish("fleet.request.other", &[("Sortie-Request-Id", "c"), past], "{}").await;
+    for (id, status) in [("a", Status::Failed), ("b", Status::Failed), ("c", Status::Expired)] {
+        let outcome = until("an outcome", || async { fleet.outcome_if_any(id).await }).await;
+        assert_eq!(outcome.status, status, "{id}");
+    }
+    cluster.server_mut(leader).restart().await.unwrap();
+    cluster.ready().await.unwrap();
+    until("the queues are empty", || async { (fleet.count_if_any("fleet.request.*").await? == 0).then_some(()) }).await;
+    assert_eq!(fleet.count(&fleet.names.outcomes, "fleet.outcome.*").await, 3);
+    assert_eq!(fleet.count(&fleet.names.dead, "fleet.dead.*.*").await, 2);
+}
+
+impl Fleet {
+    /// The same while there may be no leader.
+    async fn outcome_if_any(&self, id: &str) -> Option<protocol::Outcome> {
+        let found = self.reader.last(&self.names.outcomes, &format!("fleet.outcome.{id}")).await.ok()??;
+        Some(protocol::Outcome::read(protocol::RequestId::parse(id).unwrap(), &found.headers, &found.body))
+    }
+
+    async fn count_if_any(&self, filter: &str) -> Option<u64> {
+        let counts = topology::subject_counts(&self.connection, &self.names.requests, filter).await.ok()?;
+        Some(counts.values().sum())
+    }
+}

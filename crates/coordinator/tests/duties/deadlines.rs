@@ -1,1 +1,111 @@
+use broker::topology;
+use protocol::{Lane, Status, codes, topology::Source};
 
+use crate::fleet::{Fleet, quick, until};
+
+const NORMAL: Source = Source::Lane(Lane::Normal);
+const PAST: (&str, &str) = ("Sortie-Deadline", "2020-01-01T00:00:00Z");
+
+#[tokio::test]
+async fn a_deadline_holds_when_nobody_serves_the_capability() {
+    let fleet = Fleet::start().await;
+    let soon = protocol::time::format(fleet.in_seconds(1));
+    fleet.publish("fleet.bulk.echo", &[("Sortie-Request-Id", "soon"), ("Sortie-Deadline", &soon)], "{}").await;
+    fleet.publish("fleet.request.echo", &[("Sortie-Request-Id", "a"), PAST], "{}").await;
+    let second = fleet.publish("fleet.request.echo", &[PAST], "{}").await;
+    let open = fleet.publish("fleet.request.echo", &[("Sortie-Request-Id", "open")], "{}").await;
+    fleet.publish("fleet.request.echo", &[("Sortie-Request-Id", "behind"), PAST], "{}").await;
+    let unique = fleet.publish("fleet.unique.echo.key", &[PAST], "{}").await;
+
+    let two = [fleet.coordinate(quick()).await, fleet.coordinate(quick()).await];
+    let expired =
+        ["soon".to_owned(), "a".to_owned(), format!("seq-{second}"), "behind".to_owned(), format!("useq-{unique}")];
+    for id in &expired {
+        let outcome = until("it expires", || fleet.outcome(id)).await;
+        assert_eq!(outcome.status, Status::Expired, "{id}");
+        assert_eq!(outcome.failure().unwrap().code, codes::DEADLINE_EXCEEDED);
+        assert_eq!(outcome.capability.unwrap().as_str(), "echo");
+    }
+    // The head goes; what still may be done stays, and with it what is behind it.
+    until("the heads are purged", || async {
+        let lanes = fleet.count(&fleet.names.requests, "fleet.*.echo").await;
+        let unique = fleet.count(&fleet.names.unique, "fleet.unique.>").await;
+        (lanes == 2 && unique == 0).then_some(())
+    })
+    .await;
+    let left = fleet.reader.page(&fleet.names.requests, "fleet.request.echo", 1, 10).await.unwrap().messages;
+    assert_eq!(left.iter().map(|message| message.sequence).collect::<Vec<_>>(), [open, open + 1]);
+    assert_eq!(fleet.count(&fleet.names.outcomes, "fleet.outcome.*").await, 5);
+    assert_eq!(two.iter().map(|one| one.metric("expired_total", "")).sum::<f64>(), 5.0);
+}
+
+#[tokio::test]
+async fn who_waits_for_work_minds_its_deadlines_itself() {
+    let fleet = Fleet::start().await;
+    let consumer = fleet.consumer("echo", Source::Lane(Lane::Urgent), 100).await;
+    let mut inbox = broker::PullInbox::open(&fleet.connection).await.unwrap();
+    let wait = broker::PullRequest::Wait {
+        expires: std::time::Duration::from_secs(60),
+        heartbeat: std::time::Duration::from_secs(5),
+    };
+    for tag in 0..3 {
+        inbox.pull(&consumer, wait, tag).await.unwrap();
+    }
+    fleet.publish("fleet.urgent.echo", &[("Sortie-Request-Id", "a"), PAST], "{}").await;
+    assert!(matches!(inbox.next().await, Some(broker::PullEvent::Delivered(_))));
+    let running = fleet.coordinate(quick()).await;
+    running.looks("deadlines", 3.0).await;
+    assert_eq!(fleet.outcome("a").await, None);
+    assert_eq!(fleet.count(&fleet.names.requests, "fleet.urgent.echo").await, 1);
+}
+
+#[tokio::test]
+async fn unique_work_in_hands_keeps_its_key_past_its_deadline() {
+    let fleet = Fleet::start().await;
+    let consumer = fleet.consumer("echo", Source::Unique, 100).await;
+    let in_hands = fleet.publish("fleet.unique.echo.a", &[PAST], "{}").await;
+    let delivery = fleet.take(&consumer).await;
+    let waiting = fleet.publish("fleet.unique.echo.b", &[PAST], "{}").await;
+    let running = fleet.coordinate(quick()).await;
+    for sequence in [in_hands, waiting] {
+        until("it expires", || async { fleet.outcome(&format!("useq-{sequence}")).await }).await;
+    }
+    until("what nobody has is purged", || async {
+        (fleet.count(&fleet.names.unique, "fleet.unique.echo.b").await == 0).then_some(())
+    })
+    .await;
+    running.looks("deadlines", 2.0).await;
+    assert_eq!(fleet.count(&fleet.names.unique, "fleet.unique.echo.a").await, 1);
+    delivery.ack_confirmed(&fleet.connection).await.unwrap();
+    assert_eq!(fleet.count(&fleet.names.unique, "fleet.unique.echo.a").await, 0);
+}
+
+#[tokio::test]
+async fn more_than_one_look_reads_expires_look_by_look() {
+    let fleet = Fleet::start().await;
+    let consumer = fleet.consumer("echo", NORMAL, 100).await;
+    for _ in 0..1_200 {
+        let request = broker::Outgoing::new("fleet.request.echo", "{}");
+        let headers = [PAST].map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
+        fleet.publisher.publish(&request.with_headers(headers)).await.unwrap();
+    }
+    // A worker took the first one and died: nobody pulls, so it stays in its hands.
+    drop(fleet.take(&consumer).await);
+    let _running = fleet.coordinate(quick()).await;
+    until("all expire", || async {
+        (fleet.count(&fleet.names.outcomes, "fleet.outcome.*").await == 1_200).then_some(())
+    })
+    .await;
+    until("the queue is empty", || async {
+        (fleet.count(&fleet.names.requests, "fleet.request.*").await == 0).then_some(())
+    })
+    .await;
+    // The next pull frees what was in dead hands.
+    until("nothing is in hands", || async {
+        let inbox = broker::PullInbox::open(&fleet.connection).await.unwrap();
+        inbox.pull(&consumer, broker::PullRequest::Now { batch: 1 }, 1).await.unwrap();
+        let state = topology::consumer_state(&fleet.connection, &consumer.stream, &consumer.name).await.unwrap();
+        (state.ack_pending == 0).then_some(())
+    })
+    .await;
+}

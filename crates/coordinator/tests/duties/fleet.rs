@@ -35,7 +35,7 @@ pub(crate) struct Running {
 pub(crate) fn quick() -> Config {
     Config {
         topology_within: Duration::from_secs(5),
-        lease_ttl: Duration::from_secs(2),
+        lease_ttl: Duration::from_secs(5),
         lease_renewed_every: Duration::from_millis(400),
         dead_letters_every: Duration::from_millis(200),
         overdue_every: Duration::from_millis(500),

@@ -27,7 +27,7 @@ const SEEN_FOR: Duration = Duration::from_secs(1);
 /// How long an advisory is put off whose message cannot be judged yet.
 const PUT_OFF: Duration = Duration::from_secs(10);
 
-/// Pulls advisories that were put off this often are left to the periodic look.
+/// An advisory that was put off this often is left to the periodic look.
 const DELIVERIES_MAX: u64 = 30;
 
 /// Works off what advisories name.

@@ -2,8 +2,8 @@
 
 use broker::{Error, Settled, StoredMessage, topology};
 use protocol::{
-    DeadLetter, Failure, Headers, Namespace, Origin, Outcome, Request, RequestId, Status, Subject, codes, event,
-    failure,
+    DeadLetter, Failure, Headers, InstanceId, Namespace, Origin, Outcome, Request, RequestId, Status, Subject, codes,
+    event, failure,
     mark::{Mark, mark_key},
     subject::stored_step_outcome,
     time::Timestamp,
@@ -21,7 +21,7 @@ struct Case<'a> {
     queue: &'a Queue,
     message: &'a StoredMessage,
     request: Request,
-    killed: Vec<protocol::InstanceId>,
+    killed: Vec<InstanceId>,
     now: Timestamp,
 }
 
@@ -71,13 +71,16 @@ impl Burial {
     async fn publish_letter(&self, case: &Case<'_>, letter: &DeadLetter) -> Result<(), Error> {
         let subject = Subject::Dead { capability: letter.capability.clone(), id: letter.id.clone() };
         let outgoing = broker::Outgoing::new(subject.render(self.post.namespace()), case.message.body.clone());
-        let outgoing = outgoing.with_headers(letter.headers(&case.message.headers)).expecting(0);
+        let mut headers = letter.headers(&case.message.headers);
+        if headers.check().is_err() {
+            // Foreign headers that are too many cannot be stored again; the story alone fits.
+            headers = letter.headers(&Headers::new());
+        }
+        let outgoing = outgoing.with_headers(headers).expecting(0);
         self.post.recorder.record(&outgoing).await?;
         let topic = format!("{}.{}", event::REQUEST_DEAD, letter.id);
-        if let Ok(told) = self.post.event(&topic, letter.id.as_str(), letter) {
-            self.post.recorder.record(&told.expecting(0)).await?;
-        }
-        Ok(())
+        let told = self.post.event(&topic, letter.id.as_str(), letter).expecting(0);
+        self.post.recorder.record(&told).await.map(|_| ())
     }
 
     async fn stored_outcome(&self, id: &RequestId) -> Result<Option<Outcome>, Error> {
@@ -87,7 +90,7 @@ impl Burial {
     }
 
     /// The workers that died with the message.
-    async fn killed(&self, stream: &str, sequence: u64) -> Result<Vec<protocol::InstanceId>, Error> {
+    async fn killed(&self, stream: &str, sequence: u64) -> Result<Vec<InstanceId>, Error> {
         let entry = self.post.state.get(&mark_key(stream, sequence)).await?;
         let mark: Option<Mark> = entry.and_then(|entry| serde_json::from_slice(&entry.value?).ok());
         Ok(mark.map(|mark| mark.takers).unwrap_or_default())
