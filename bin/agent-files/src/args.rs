@@ -12,6 +12,9 @@ pub struct Args {
     /// Refuse every file outside of this folder, symbolic links followed [default: no file is refused]
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// Files and folders at once [default: 10]
+    #[arg(long, value_name = "N")]
+    pub slots: Option<usize>,
 }
 
 impl Args {
@@ -41,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_root_that_is_no_folder_is_a_bad_configuration() {
-        let args = Args { root: Some("/dev/null".into()) };
+        let args = Args { root: Some("/dev/null".into()), slots: None };
         let problem = args.root().map_or_else(process::Problem::from, |_| process::Problem::new(ExitCode::Done, ""));
         assert_eq!((problem.code, problem.message.as_str()), (ExitCode::Configuration, "/dev/null is no folder"));
         assert!(Args::default().root().is_ok());

@@ -8,12 +8,14 @@
 //! ```
 
 mod args;
+mod background;
 pub mod examine;
 mod language;
 pub mod list;
 pub mod place;
 mod problem;
 mod scan;
+pub mod serve;
 mod terms;
 
 pub use args::Args;
@@ -21,4 +23,5 @@ pub use examine::{ExamineFile, FileReport, examine};
 pub use list::{FileList, ListFiles, list};
 pub use place::Root;
 pub use problem::{Problem, Result};
+pub use serve::serve;
 pub use terms::Term;

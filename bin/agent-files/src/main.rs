@@ -1,2 +1,27 @@
-//! x
-fn main() {}
+//! The agent that examines files, and lists them.
+
+use clap::Parser;
+use process::ProcessArgs;
+use sortie_agent_files::{Args, serve};
+
+const EXAMPLES: &str = "\
+Examples:
+  agent-files                                serve whatever this user can read
+  agent-files --root ~/documents --slots 4   only what is in there, four at once
+  sortie submit examine-file '{\"path\": \"notes.txt\"}' --wait
+  sortie submit list-files '{\"path\": \".\"}' --wait";
+
+/// Examines files (SHA-256, size, lines, words, language, terms), and lists folders
+#[derive(Debug, Parser)]
+#[command(name = "agent-files", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    agent: Args,
+    #[command(flatten)]
+    process: ProcessArgs,
+}
+
+fn main() -> ! {
+    let cli = Cli::parse();
+    process::run(serve::PROGRAM, &cli.process, |process| serve(cli.agent, process))
+}

@@ -60,25 +60,23 @@ impl Problem {
         }
     }
 
+    /// What a caller is told. `?` alone would make a failure of it that has lost its code.
+    pub fn failure(&self) -> Failure {
+        let mut failure = Failure::from_error(self).category(self.category());
+        failure.code = self.code().to_owned();
+        // A disk may recover and a new worker may be asked; all else stays as it is.
+        match self {
+            Self::Io(..) | Self::Stopped => failure,
+            _ => failure.give_up(),
+        }
+    }
+
     fn category(&self) -> Category {
         match self {
             Self::Forbidden(_) | Self::Unreadable(_) => Category::Permission,
             Self::NotFound(_) | Self::NotAFile(_) | Self::NotAFolder(_) => Category::Validation,
             Self::Io(..) => Category::Resource,
             Self::Stopped => Category::Execution,
-        }
-    }
-}
-
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
-        let mut failure = Failure::from_error(&problem);
-        failure.code = problem.code().to_owned();
-        failure.category = problem.category();
-        // A disk may recover and a new worker may be asked; all else stays as it is.
-        match problem {
-            Problem::Io(..) | Problem::Stopped => failure,
-            _ => failure.give_up(),
         }
     }
 }
@@ -100,16 +98,16 @@ mod tests {
             (io::ErrorKind::IsADirectory, "not_a_file", false),
             (io::ErrorKind::Other, "read_failed", true),
         ] {
-            let failure = Failure::from(Problem::of_io(path, kind.into()));
+            let failure = Problem::of_io(path, kind.into()).failure();
             assert_eq!((failure.code.as_str(), failure.retryable), (code, retryable), "{kind}");
         }
-        let forbidden = Failure::from(Problem::Forbidden("/x".into()));
+        let forbidden = Problem::Forbidden("/x".into()).failure();
         assert_eq!((forbidden.code.as_str(), forbidden.category), ("forbidden", Category::Permission));
     }
 
     #[test]
     fn the_cause_is_told() {
-        let failure = Failure::from(Problem::of_io(Path::new("/x"), io::Error::other("bad sector")));
+        let failure = Problem::of_io(Path::new("/x"), io::Error::other("bad sector")).failure();
         assert_eq!(failure.message, "cannot read /x");
         assert_eq!(failure.causes, ["bad sector"]);
     }

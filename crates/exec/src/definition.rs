@@ -47,8 +47,8 @@ pub struct Definition {
     /// What kind of agent this is, as the registry shows it.
     #[schemars(with = "String", extend("format" = "sortie-kind"))]
     pub kind: Kind,
-    /// Its version, as the registry shows it. Text: write `"1.0"`, or `1.0.0`.
-    #[schemars(length(min = 1, max = 64))]
+    /// Its version, as the registry shows it: three numbers such as `1.0.0`, as semantic versions have.
+    #[schemars(length(max = 64), extend("format" = "sortie-version"))]
     pub version: String,
     /// The folder in which commands run, relative to the definition file. Defaults to the folder of the definition file.
     #[serde(default, skip_serializing_if = "Option::is_none")]

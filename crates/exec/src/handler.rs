@@ -59,7 +59,7 @@ impl CommandHandler {
     /// Answers one attempt; see [`Command::run`].
     ///
     /// # Errors
-    /// Those of [`Command::run`], and before it `invalid_input`, after it [`crate::INVALID_OUTPUT`], where the
+    /// Those of [`Command::run`], and before it `invalid_input`, after it `invalid_output`, where the
     /// definition has a schema that says so. Neither is retried.
     pub async fn answer(
         &self,
@@ -85,7 +85,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::INVALID_OUTPUT;
 
     fn handlers(text: &str) -> Result<BTreeMap<Capability, CommandHandler>, Vec<String>> {
         CommandHandler::all(&Definition::parse(text).unwrap(), &crate::command::own, &Reaper::default())
@@ -94,7 +93,7 @@ mod tests {
     #[test]
     fn every_obstacle_is_told() {
         let obstacles = handlers(
-            "{kind: k, version: '1', capabilities: {a: {command: [nope]}, b: {command: [sh]}, c: {command: [/nope]}}}",
+            "{kind: k, version: 1.0.0, capabilities: {a: {command: [nope]}, b: {command: [sh]}, c: {command: [/nope]}}}",
         );
         let obstacles = obstacles.unwrap_err();
         assert_eq!(obstacles.len(), 2, "{obstacles:?}");
@@ -106,7 +105,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let trace = folder.path().join("ran");
         let script = format!("echo ran >> {}; cat", trace.display());
-        let definition = json!({"kind": "k", "version": "1", "capabilities": {"echo": {
+        let definition = json!({"kind": "k", "version": "1.0.0", "capabilities": {"echo": {
             "command": ["sh", "-c", script],
             "schema": {"input": {"required": ["n"]}, "output": {"properties": {"n": {"type": "integer"}}}},
         }}});
@@ -123,7 +122,7 @@ mod tests {
         let answer = async |input: Value| handler.answer(&call, &input, &|_| {}, pending()).await;
         assert_eq!(answer(json!({})).await.unwrap_err().code, codes::INVALID_INPUT);
         assert!(!trace.exists(), "the command ran on what its schema refuses");
-        assert_eq!(answer(json!({"n": "x"})).await.unwrap_err().code, INVALID_OUTPUT);
+        assert_eq!(answer(json!({"n": "x"})).await.unwrap_err().code, codes::INVALID_OUTPUT);
         assert_eq!(answer(json!({"n": 1})).await.unwrap(), json!({"n": 1}));
     }
 }

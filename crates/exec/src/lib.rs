@@ -21,6 +21,7 @@
 //! assert_eq!(definition.unwrap().capabilities.len(), 1);
 //! ```
 
+pub mod agent;
 pub mod command;
 pub mod definition;
 mod handler;
@@ -29,4 +30,4 @@ mod shape;
 pub use command::{Call, Command};
 pub use definition::Definition;
 pub use handler::CommandHandler;
-pub use shape::{FAULTS_MAX, INVALID_OUTPUT};
+pub use shape::FAULTS_MAX;

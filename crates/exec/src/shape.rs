@@ -6,9 +6,6 @@ use serde_json::{Value, json};
 
 use crate::definition::Schemas;
 
-/// The code of a result that is not what `schema.output` says: the command is wrong, and stays wrong when tried again.
-pub const INVALID_OUTPUT: &str = "invalid_output";
-
 /// Faults of a value that a failure names.
 pub const FAULTS_MAX: usize = 20;
 
@@ -33,9 +30,9 @@ impl Shapes {
         check(self.input.as_ref(), value, codes::INVALID_INPUT, "the input is not what schema.input says")
     }
 
-    /// Code [`INVALID_OUTPUT`], not to be tried again.
+    /// Code `invalid_output`, not to be tried again: the command is wrong, and stays wrong.
     pub(crate) fn check_output(&self, value: &Value) -> Result<(), Failure> {
-        check(self.output.as_ref(), value, INVALID_OUTPUT, "the result is not what schema.output says")
+        check(self.output.as_ref(), value, codes::INVALID_OUTPUT, "the result is not what schema.output says")
     }
 }
 
@@ -69,7 +66,7 @@ mod tests {
         assert_eq!((failure.code.as_str(), failure.retryable), (codes::INVALID_INPUT, false));
         assert_eq!(failure.details.unwrap()["faults"].as_array().unwrap().len(), 2);
         let failure = shapes.check_output(&json!(1)).unwrap_err();
-        assert_eq!((failure.code.as_str(), failure.retryable), (INVALID_OUTPUT, false));
+        assert_eq!((failure.code.as_str(), failure.retryable), (codes::INVALID_OUTPUT, false));
         assert!(Shapes::default().check_input(&Value::Null).is_ok());
         assert!(Shapes::compile(&Schemas { input: Some(json!({"type": 7})), output: None }).is_err());
     }

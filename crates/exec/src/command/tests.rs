@@ -31,7 +31,7 @@ impl Bench {
 
     fn command(&self, definition: &str) -> Command {
         let text = format!(
-            "{{kind: k, version: '1', env: {{CHOSEN: 'yes'}}, pass_env: [OWN], capabilities: {{c: {definition}}}}}"
+            "{{kind: k, version: 1.0.0, env: {{CHOSEN: 'yes'}}, pass_env: [OWN], capabilities: {{c: {definition}}}}}"
         );
         let mut definition = Definition::parse(&text).unwrap();
         definition.directory = Some(self.folder.path().to_owned());

@@ -13,8 +13,9 @@ use super::{
 type Format = (&'static str, fn(&str) -> bool, &'static str);
 
 /// The formats that the schema names, and what is said of text that has another.
-const FORMATS: [Format; 7] = [
+const FORMATS: [Format; 8] = [
     ("sortie-kind", is_kind, "is not a kind: a-z or 0-9, then up to 62 of a-z, 0-9 and `-`"),
+    ("sortie-version", is_version, "is not a semantic version such as 1.0.0 or 1.0.0-beta.1"),
     (
         "sortie-capability",
         is_capability,
@@ -124,6 +125,11 @@ fn choices(context: &[Vec<ValidationError<'static>>]) -> Vec<String> {
 
 fn is_kind(text: &str) -> bool {
     Kind::parse(text).is_ok()
+}
+
+/// The micro service that every agent is takes no other.
+fn is_version(text: &str) -> bool {
+    semver::Version::parse(text).is_ok()
 }
 
 fn is_capability(text: &str) -> bool {

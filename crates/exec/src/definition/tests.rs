@@ -10,7 +10,7 @@ use super::*;
 
 const WHOLE: &str = r#"
 kind: words
-version: "1.0"
+version: 1.0.0
 directory: work
 env: {LIMIT: "10"}
 pass_env: [API_TOKEN]
@@ -90,7 +90,7 @@ fn what_is_no_definition_at_all() {
         ("{a: [1", "unclosed"),
         ("kind: a\n---\nkind: b\n", "multiple YAML documents"),
         ("? [a]\n: b\n", "a key must be text"),
-        ("{kind: a, version: '1', capabilities: {}}", "capabilities"),
+        ("{kind: a, version: 1.0.0, capabilities: {}}", "capabilities"),
         ("a: &a [*a]\n", ""),
     ] {
         let faults = faults(text);
