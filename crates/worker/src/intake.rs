@@ -6,7 +6,7 @@
 //! free slot; what crosses on the way is handed back soon.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -42,8 +42,9 @@ const BUSY_PATIENCE: Duration = Duration::from_millis(20);
 /// How long a message that came when no slot was free may wait for one.
 const CROSSED_MAX: Duration = Duration::from_millis(250);
 
-/// How often the intake looks around without being told.
+/// How often the intake looks around without being told: while something is to be decided soon, and else.
 const TICK: Duration = Duration::from_millis(50);
+const TICK_IDLE: Duration = Duration::from_secs(1);
 
 /// How long after a failed attempt to make a deleted consumer again.
 const REMAKE_PAUSE: Duration = Duration::from_secs(1);
@@ -70,6 +71,10 @@ struct Pull {
 pub(crate) struct Intake {
     machinery: Arc<Machinery>,
     feeds: Vec<Feed>,
+    /// Feeds without an open pull: there may be thousands of feeds, and few of them change at a time.
+    unpulled: BTreeSet<usize>,
+    /// What open immediate pulls may still bring.
+    reserved: usize,
     by_consumer: HashMap<(String, String), usize>,
     inbox: Option<PullInbox>,
     /// Inboxes whose pulls were taken back, until they are empty.
@@ -77,7 +82,11 @@ pub(crate) struct Intake {
     crossed: VecDeque<(usize, Delivery)>,
     busy_since: Option<Instant>,
     jobs: JoinSet<()>,
-    next_tag: u64,
+    tags: u64,
+    is_up: bool,
+    /// When the loop turned last: what comes in now came since then.
+    turned: Instant,
+    looked: Instant,
     beats: Arc<AtomicU64>,
 }
 
@@ -89,13 +98,18 @@ impl Intake {
         Self {
             feeds: machinery.routes.iter().map(|route| feed(route.source.weight())).collect(),
             by_consumer: machinery.routes.iter().enumerate().map(|(index, route)| (key(route), index)).collect(),
+            unpulled: (0..machinery.routes.len()).collect(),
+            reserved: 0,
             machinery,
             inbox: None,
             closing: Vec::new(),
             crossed: VecDeque::new(),
             busy_since: None,
             jobs: JoinSet::new(),
-            next_tag: 0,
+            tags: 0,
+            is_up: true,
+            turned: Instant::now(),
+            looked: Instant::now(),
             beats,
         }
     }
@@ -104,20 +118,20 @@ impl Intake {
     pub(crate) async fn run(mut self) -> Result<(), Error> {
         let machinery = Arc::clone(&self.machinery);
         let mut link = machinery.connection.link();
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut generation = link.borrow_and_update().generation;
         while !machinery.shutdown.has_begun() {
             self.fill().await?;
+            self.turned = Instant::now();
+            let is_soon = !self.crossed.is_empty() || self.busy_since.is_some();
             tokio::select! {
                 event = next_event(&mut self.inbox, &mut self.closing) => self.heed_all(event).await,
                 () = machinery.slots.freed() => {}
                 Some(_) = self.jobs.join_next(), if !self.jobs.is_empty() => {}
                 _ = link.changed() => self.follow(&mut link, &mut generation),
-                _ = ticks.tick() => self.look_around().await,
+                () = tokio::time::sleep(if is_soon { TICK } else { TICK_IDLE }) => {}
                 () = machinery.shutdown.begun() => {}
             }
-            self.begin_crossed();
+            self.look_around().await;
             self.beats.fetch_add(1, Ordering::Relaxed);
         }
         self.drain().await;
@@ -162,35 +176,32 @@ impl Intake {
 
     /// Opens the pulls that free slots allow.
     async fn fill(&mut self) -> Result<(), Error> {
+        if !self.is_up {
+            // What is sent now would wait in a buffer, and then all arrive at once.
+            return Ok(());
+        }
         let mut free = self.free();
         if free == 0 {
-            self.take_back_waiting().await;
-            return Ok(());
+            return self.take_back_waiting().await;
         }
         self.busy_since = None;
         if self.inbox.is_none() {
             self.inbox = Some(PullInbox::open(&self.machinery.connection).await?);
         }
-        let hot: Vec<usize> = (0..self.feeds.len())
-            .filter(|index| self.feeds[*index].is_hot && self.feeds[*index].pull.is_none() && self.room(*index) > 0)
-            .collect();
-        let mut turns: Vec<&mut Turn> = Vec::with_capacity(hot.len());
-        for (index, feed) in self.feeds.iter_mut().enumerate() {
-            if hot.contains(&index) {
-                turns.push(&mut feed.turn);
-            }
-        }
+        let ready: Vec<usize> = self.unpulled.iter().copied().filter(|index| self.room(*index) > 0).collect();
+        let (hot, cold): (Vec<usize>, Vec<usize>) = ready.into_iter().partition(|index| self.feeds[*index].is_hot);
+        let mut turns: Vec<Turn> = hot.iter().map(|index| self.feeds[*index].turn).collect();
         let shares = share(free, &mut turns);
-        for (index, batch) in hot.into_iter().zip(shares) {
+        for ((index, turn), batch) in hot.into_iter().zip(turns).zip(shares) {
+            self.feeds[index].turn = turn;
             let batch = batch.min(self.room(index)).min(free);
             if batch > 0 {
                 free -= batch;
                 self.pull(index, PullRequest::Now { batch }, batch).await?;
             }
         }
-        for index in 0..self.feeds.len() {
-            let feed = &self.feeds[index];
-            if !feed.is_hot && feed.pull.is_none() && feed.remake_at.is_none() && self.room(index) > 0 {
+        for index in cold {
+            if self.feeds[index].remake_at.is_none() {
                 self.pull(index, PullRequest::Wait { expires: WAIT, heartbeat: HEARTBEAT }, 0).await?;
             }
         }
@@ -199,8 +210,7 @@ impl Intake {
 
     /// Slots that neither run, nor are promised to a pull, nor to what crossed.
     fn free(&self) -> usize {
-        let reserved: usize = self.feeds.iter().filter_map(|feed| feed.pull).map(|pull| pull.reserved).sum();
-        self.machinery.slots.free().saturating_sub(reserved + self.crossed.len())
+        self.machinery.slots.free().saturating_sub(self.reserved + self.crossed.len())
     }
 
     /// What the capability's own cap leaves.
@@ -210,30 +220,45 @@ impl Intake {
 
     async fn pull(&mut self, index: usize, request: PullRequest, reserved: usize) -> Result<(), Error> {
         let Some(inbox) = &self.inbox else { return Ok(()) };
-        self.next_tag += 1;
-        let pull = Pull { tag: self.next_tag, reserved, sign: Instant::now() };
-        inbox.pull(&self.machinery.routes[index].consumer, request, pull.tag).await?;
-        self.feeds[index].pull = Some(pull);
+        // A tag tells its feed, and no two pulls of a feed have the same.
+        self.tags += 1;
+        let tag = self.tags * self.feeds.len() as u64 + index as u64;
+        inbox.pull(&self.machinery.routes[index].consumer, request, tag).await?;
+        self.feeds[index].pull = Some(Pull { tag, reserved, sign: Instant::now() });
+        self.reserved += reserved;
+        self.unpulled.remove(&index);
         Ok(())
     }
 
+    fn pull_ended(&mut self, index: usize) {
+        if let Some(pull) = self.feeds[index].pull.take() {
+            self.reserved -= pull.reserved;
+        }
+        self.unpulled.insert(index);
+    }
+
     /// With all slots busy for a while no pull stays open.
-    async fn take_back_waiting(&mut self) {
+    async fn take_back_waiting(&mut self) -> Result<(), Error> {
+        if self.machinery.slots.free() > 0 {
+            // What is promised to a pull is not busy yet.
+            self.busy_since = None;
+            return Ok(());
+        }
         let since = *self.busy_since.get_or_insert_with(Instant::now);
-        let is_waiting = self.feeds.iter().any(|feed| feed.pull.is_some_and(|pull| pull.reserved == 0));
-        if since.elapsed() < BUSY_PATIENCE || !is_waiting {
-            return;
+        if since.elapsed() < BUSY_PATIENCE || self.unpulled.len() == self.feeds.len() {
+            return Ok(());
         }
         if let Some(mut inbox) = self.inbox.take() {
             inbox.close().await;
             self.closing.push(inbox);
         }
         self.forget_pulls();
+        Ok(())
     }
 
     fn forget_pulls(&mut self) {
-        for feed in &mut self.feeds {
-            feed.pull = None;
+        for index in 0..self.feeds.len() {
+            self.pull_ended(index);
         }
     }
 
@@ -250,44 +275,44 @@ impl Intake {
         match event {
             PullEvent::Delivered(delivery) => self.delivered(*delivery),
             PullEvent::Alive { tag } => {
-                if let Some(pull) = self.feed_of(tag).and_then(|feed| feed.pull.as_mut()) {
+                if let Some((_, pull)) = self.pull_of(tag) {
                     pull.sign = Instant::now();
                 }
             }
             PullEvent::Ended { tag, end } => {
-                let Some(feed) = self.feed_of(tag) else { return };
-                feed.pull = None;
+                let Some((index, _)) = self.pull_of(tag) else { return };
+                self.pull_ended(index);
+                self.feeds[index].is_hot = false;
                 match end {
-                    PullEnd::Empty | PullEnd::Expired => feed.is_hot = false,
-                    // A server that just learned of a consumer may say once that nobody is there.
-                    PullEnd::Gone => {
-                        feed.is_hot = false;
-                        feed.remake_at = Some(Instant::now());
-                    }
-                    PullEnd::Dropped(reason) => {
-                        tracing::debug!(reason, "pull dropped by the server");
-                        feed.is_hot = false;
-                    }
+                    PullEnd::Empty | PullEnd::Expired => {}
+                    PullEnd::Gone => self.feeds[index].remake_at = Some(Instant::now()),
+                    PullEnd::Dropped(reason) => tracing::debug!(reason, "pull dropped by the server"),
                 }
             }
         }
     }
 
-    fn feed_of(&mut self, tag: u64) -> Option<&mut Feed> {
-        self.feeds.iter_mut().find(|feed| feed.pull.is_some_and(|pull| pull.tag == tag))
+    fn pull_of(&mut self, tag: u64) -> Option<(usize, &mut Pull)> {
+        let index = usize::try_from(tag % self.feeds.len() as u64).ok()?;
+        let pull = self.feeds[index].pull.as_mut().filter(|pull| pull.tag == tag)?;
+        Some((index, pull))
     }
 
-    fn delivered(&mut self, delivery: Delivery) {
+    fn delivered(&mut self, mut delivery: Delivery) {
+        // It may have lain in a buffer since the last turn, longest in a process that was frozen.
+        delivery.received = self.turned;
         // The consumer's name tells which pull it answers: there is one open pull per consumer at most.
         let key = (delivery.stream.clone(), delivery.consumer.clone());
         let Some(&index) = self.by_consumer.get(&key) else { return };
-        let feed = &mut self.feeds[index];
-        if let Some(pull) = &mut feed.pull {
+        if let Some(pull) = &mut self.feeds[index].pull {
             pull.sign = Instant::now();
+            let was_reserved = pull.reserved > 0;
             pull.reserved = pull.reserved.saturating_sub(1);
-            if pull.reserved == 0 {
-                feed.pull = None;
-                feed.is_hot = delivery.pending > 0;
+            let is_filled = pull.reserved == 0;
+            self.reserved -= usize::from(was_reserved);
+            if is_filled {
+                self.pull_ended(index);
+                self.feeds[index].is_hot = delivery.pending > 0;
             }
         }
         self.crossed.push_back((index, delivery));
@@ -310,8 +335,9 @@ impl Intake {
         self.crossed = waiting;
     }
 
-    /// What is looked at without being told: crossed messages, silent pulls, deleted consumers.
+    /// What is looked at on every turn: crossed messages, and now and then silent pulls and deleted consumers.
     async fn look_around(&mut self) {
+        self.begin_crossed();
         let now = Instant::now();
         while let Some((index, delivery)) = self.crossed.pop_front() {
             if now.saturating_duration_since(delivery.received) < CROSSED_MAX - TICK {
@@ -324,15 +350,17 @@ impl Intake {
             let mut job = Job::new(&self.machinery, index, delivery, slot);
             self.jobs.spawn(async move { job.hand_back().await });
         }
-        for feed in &mut self.feeds {
+        if now.saturating_duration_since(self.looked) < TICK_IDLE {
+            return;
+        }
+        self.looked = now;
+        for index in 0..self.feeds.len() {
+            let feed = &self.feeds[index];
             let patience = |pull: &Pull| if pull.reserved > 0 { ANSWER_MAX } else { SILENCE_MAX };
             if feed.pull.is_some_and(|pull| now.saturating_duration_since(pull.sign) > patience(&pull)) {
-                tracing::debug!("a pull fell silent and is sent again");
-                feed.pull = None;
-            }
-        }
-        for index in 0..self.feeds.len() {
-            if self.feeds[index].remake_at.is_some_and(|at| now >= at) {
+                tracing::debug!(consumer = self.machinery.routes[index].consumer.name, "a silent pull is sent again");
+                self.pull_ended(index);
+            } else if feed.remake_at.is_some_and(|at| now >= at) {
                 self.remake(index).await;
             }
         }
@@ -353,6 +381,7 @@ impl Intake {
     /// A pull is gone with the connection it was sent over.
     fn follow(&mut self, link: &mut watch::Receiver<Link>, generation: &mut u64) {
         let now = *link.borrow_and_update();
+        self.is_up = now.is_up;
         if now.generation != *generation {
             *generation = now.generation;
             self.forget_pulls();

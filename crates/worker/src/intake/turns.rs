@@ -15,7 +15,7 @@ impl Turn {
 }
 
 /// Shares `count` turns among those who have work.
-pub(super) fn share(count: usize, turns: &mut [&mut Turn]) -> Vec<usize> {
+pub(super) fn share(count: usize, turns: &mut [Turn]) -> Vec<usize> {
     let mut shares = vec![0; turns.len()];
     let whole: i64 = turns.iter().map(|turn| turn.weight).sum();
     for _ in 0..count {
@@ -37,8 +37,7 @@ mod tests {
         let mut turns: Vec<Turn> = weights.iter().map(|weight| Turn::new(*weight)).collect();
         let mut order = Vec::new();
         for _ in 0..count {
-            let mut all: Vec<&mut Turn> = turns.iter_mut().collect();
-            let shares = share(1, &mut all);
+            let shares = share(1, &mut turns);
             order.extend(shares.iter().position(|share| *share == 1));
         }
         order
@@ -55,8 +54,7 @@ mod tests {
     #[test]
     fn many_turns_at_once_are_the_same_as_one_by_one() {
         let mut turns = [Turn::new(16), Turn::new(4), Turn::new(1)];
-        let mut all: Vec<&mut Turn> = turns.iter_mut().collect();
-        assert_eq!(share(21, &mut all), [16, 4, 1]);
+        assert_eq!(share(21, &mut turns), [16, 4, 1]);
         assert_eq!(share(5, &mut []), Vec::<usize>::new());
     }
 }
