@@ -150,6 +150,11 @@ impl Fleet {
 }
 
 impl RunningWorker {
+    /// Asks it to drain.
+    pub fn drain(&self) {
+        self.shutdown.begin();
+    }
+
     /// Drains it and waits for its end.
     ///
     /// # Errors

@@ -5,8 +5,17 @@
 pub mod binaries;
 pub mod count;
 pub mod fleet;
+pub mod journal;
+pub mod latch;
+pub mod process;
+pub mod raw;
 pub mod until;
 
 pub use count::Count;
 pub use fleet::{Fleet, RunningWorker};
+pub use journal::Journal;
+pub use latch::Latch;
 pub use until::until;
+
+/// How long a test waits for a fact that must come.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
