@@ -62,7 +62,15 @@ impl Fleet {
     /// # Errors
     /// When the servers cannot be started.
     pub async fn start_cluster() -> Result<Self> {
-        let cluster = Cluster::start(3).await.context("three nats-servers")?;
+        Self::start_cluster_with(Config::default()).await
+    }
+
+    /// On three servers with this configuration, everything replicated three times.
+    ///
+    /// # Errors
+    /// When the servers cannot be started.
+    pub async fn start_cluster_with(config: Config) -> Result<Self> {
+        let cluster = Cluster::start_with(3, config).await.context("three nats-servers")?;
         Self::on(Site::Three(cluster), 3).await
     }
 
