@@ -1,6 +1,10 @@
 //! Who is there, and who serves what.
 
-use protocol::{Capability, registry::AgentEntry};
+use protocol::{
+    Capability,
+    registry::{AgentEntry, State},
+    topology::{self, Source},
+};
 
 use crate::{Client, Error};
 
@@ -31,5 +35,27 @@ impl Client {
         let mut agents = self.agents().await?;
         agents.retain(|agent| agent.serves(capability));
         Ok(agents)
+    }
+
+    /// Whether anybody takes requests of a capability now: an agent that says so in the registry, or a program without
+    /// an entry there, which is seen by its waiting pull or by what it has in hand.
+    ///
+    /// # Errors
+    /// Those of [`Client::agents`].
+    pub async fn is_served(&self, capability: &Capability) -> Result<bool, Error> {
+        let takes = |agent: &AgentEntry| !matches!(agent.state, State::Draining | State::Stopped | State::Failed);
+        if self.serving(capability).await?.iter().any(takes) {
+            return Ok(true);
+        }
+        for source in Source::ALL {
+            let consumer = topology::worker_consumer(self.namespace(), capability, source, 1);
+            match broker::topology::consumer_state(self.connection(), &consumer.stream, &consumer.name).await {
+                Ok(state) if state.waiting > 0 || state.ack_pending > 0 => return Ok(true),
+                Ok(_) => {}
+                Err(error) if error.kind() == broker::Kind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(false)
     }
 }

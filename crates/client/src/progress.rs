@@ -50,12 +50,18 @@ impl Follower {
 
     pub(crate) async fn until<T>(mut self, end: impl Future<Output = T>, mut on_progress: impl FnMut(Progress)) -> T {
         let mut end = pin!(end);
+        let ended = loop {
+            tokio::select! {
+                Some(progress) = self.next() => on_progress(progress),
+                ended = &mut end => break ended,
+            }
+        };
+        // What was said before the end came in before it, and is heard before it.
         loop {
             tokio::select! {
-                // What was said before the end is heard before it.
                 biased;
                 Some(progress) = self.next() => on_progress(progress),
-                ended = &mut end => return ended,
+                () = std::future::ready(()) => return ended,
             }
         }
     }

@@ -1,7 +1,12 @@
 //! What happens in a fleet, live, as core messages tell it. It is for looking on: what is told while nobody listens is
 //! not told again, and nothing may be decided by it.
 
-use std::collections::{HashSet, VecDeque};
+use std::{
+    collections::{HashSet, VecDeque},
+    future::{Future, poll_fn},
+    pin::pin,
+    task::{Context, Poll},
+};
 
 use broker::{Message, Subscription};
 use protocol::{
@@ -49,15 +54,17 @@ pub enum Happening {
     },
 }
 
+/// Messages that wait because others came in before them, at most.
+const EARLIER_MAX: usize = 1_000;
+
 /// What happens, from when this was made.
 #[derive(Debug)]
 pub struct Watcher {
     client: Client,
     capability: Option<Capability>,
-    asked: [Subscription; 4],
-    progress: Subscription,
-    told: Subscription,
-    events: Subscription,
+    /// Ordered by what causes what: requests, progress, outcomes, events.
+    subscriptions: Vec<Subscription>,
+    waiting: VecDeque<Message>,
     known: Known,
 }
 
@@ -82,43 +89,60 @@ impl Client {
                 Lane::ALL.map(|lane| Subject::Request { lane, capability: capability.clone() }.render(namespace))
             }
         };
+        let mut subscriptions = Vec::new();
+        for subject in [
+            urgent,
+            normal,
+            bulk,
+            filter::unique(namespace, capability),
+            filter::progress(namespace),
+            filter::told(namespace),
+            filter::event(namespace, "sys"),
+        ] {
+            subscriptions.push(connection.subscribe(subject).await?);
+        }
         Ok(Watcher {
             client: self.clone(),
             capability: capability.cloned(),
-            asked: [
-                connection.subscribe(urgent).await?,
-                connection.subscribe(normal).await?,
-                connection.subscribe(bulk).await?,
-                connection.subscribe(filter::unique(namespace, capability)).await?,
-            ],
-            progress: connection.subscribe(filter::progress(namespace)).await?,
-            told: connection.subscribe(filter::told(namespace)).await?,
-            events: connection.subscribe(filter::event(namespace, "sys")).await?,
+            subscriptions,
+            waiting: VecDeque::new(),
             known: Known::default(),
         })
     }
 }
 
 impl Watcher {
-    /// What happens next; none when the connection is closed for good. Things that happen at the same moment come in no
-    /// certain order.
+    /// What happens next; none when the connection is closed for good. What was caused comes after its cause.
     pub async fn next(&mut self) -> Option<Happening> {
         loop {
-            let [urgent, normal, bulk, unique] = &mut self.asked;
-            let message = tokio::select! {
-                message = urgent.next() => message?,
-                message = normal.next() => message?,
-                message = bulk.next() => message?,
-                message = unique.next() => message?,
-                message = self.progress.next() => message?,
-                message = self.told.next() => message?,
-                message = self.events.next() => message?,
-            };
+            let message = self.next_message().await?;
             if let Some(happening) = self.read(&message).filter(|happening| self.is_wanted(happening)) {
                 self.known.note(self.capability.is_some(), &happening);
                 return Some(happening);
             }
         }
+    }
+
+    /// Each subscription has its own order. What came in before a message is there when the message is, so it is taken
+    /// first: progress of a request that was not seen yet would be nobody's.
+    async fn next_message(&mut self) -> Option<Message> {
+        if let Some(message) = self.waiting.pop_front() {
+            return Some(message);
+        }
+        let any = poll_fn(|context| match poll_first(&mut self.subscriptions, context) {
+            Some(first) => Poll::Ready(first),
+            None => Poll::Pending,
+        });
+        let (index, message) = any.await;
+        let message = message?;
+        let causes = &mut self.subscriptions[..index];
+        while self.waiting.len() < EARLIER_MAX
+            && let Some((_, Some(earlier))) = poll_fn(|context| Poll::Ready(poll_first(causes, context))).await
+        {
+            self.waiting.push_back(earlier);
+        }
+        self.waiting.push_back(message);
+        self.waiting.pop_front()
     }
 
     fn read(&self, message: &Message) -> Option<Happening> {
@@ -158,6 +182,16 @@ impl Watcher {
             }
         }
     }
+}
+
+/// The first of these subscriptions that has a message, or has ended.
+fn poll_first(subscriptions: &mut [Subscription], context: &mut Context<'_>) -> Option<(usize, Option<Message>)> {
+    subscriptions.iter_mut().enumerate().find_map(|(index, subscription)| {
+        match pin!(subscription.next()).poll(context) {
+            Poll::Ready(message) => Some((index, message)),
+            Poll::Pending => None,
+        }
+    })
 }
 
 impl Known {

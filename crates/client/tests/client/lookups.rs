@@ -5,12 +5,12 @@ use protocol::{
     Capability, Headers, InstanceId, Kind, Lane, Request, RequestId,
     control::Progress,
     registry::{AgentEntry, CapabilityEntry, Counts, Health, State},
-    time,
+    time, topology,
 };
 use serde_json::{Value, json};
 use sortie_client::{ErrorKind, Happening, Watcher};
 
-use crate::fleet::{Fleet, SOON, echo, id};
+use crate::fleet::{Fleet, SOON, echo, id, until};
 
 fn agent(kind: &str, capability: &Capability) -> AgentEntry {
     AgentEntry {
@@ -51,7 +51,28 @@ async fn agents_are_listed_and_found_by_what_they_serve() {
     let kinds: Vec<String> = fleet.client.agents().await.unwrap().iter().map(|agent| agent.kind.to_string()).collect();
     assert_eq!(kinds, ["echoes", "words"]);
     assert_eq!(fleet.client.serving(&echo()).await.unwrap(), [agents[1].clone()]);
-    assert_eq!(fleet.client.serving(&Capability::parse("nobody").unwrap()).await.unwrap(), []);
+    let nobody = Capability::parse("nobody").unwrap();
+    assert_eq!(fleet.client.serving(&nobody).await.unwrap(), []);
+    assert!(fleet.client.is_served(&echo()).await.unwrap());
+    assert!(!fleet.client.is_served(&nobody).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_program_without_an_entry_serves_too() {
+    let fleet = Fleet::start().await;
+    let consumer = topology::worker_consumer(&Default::default(), &echo(), topology::Source::Lane(Lane::Bulk), 1);
+    broker::topology::ensure_consumer(fleet.connection(), &consumer).await.unwrap();
+    assert!(!fleet.client.is_served(&echo()).await.unwrap(), "nobody asks for work");
+    let pull = fleet.connection().request(
+        format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", consumer.stream, consumer.name),
+        None,
+        r#"{"batch":1,"expires":20000000000}"#.into(),
+        SOON,
+    );
+    tokio::select! {
+        _ = pull => panic!("there is no work"),
+        () = until("the pull is seen", async || fleet.client.is_served(&echo()).await.unwrap()) => {}
+    }
 }
 
 #[tokio::test]
