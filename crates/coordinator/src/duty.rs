@@ -23,6 +23,9 @@ pub(crate) mod unserved;
 /// schedules that could not fire.
 const STORE_ASKED_EVERY: Duration = Duration::from_secs(1);
 
+/// How soon a look is taken again that did not finish: an election of the broker takes about as long.
+const FAILED_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// How long giving a lease back may take; without it the lease runs out by itself.
 const RELEASED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -113,7 +116,7 @@ impl<D: Duty> Shift<D> {
             Err(error) => {
                 self.post.metrics.looks_failed.with_label_values(&[D::NAME]).inc();
                 tracing::warn!(duty = D::NAME, %error, "look not finished");
-                self.every
+                self.every.min(FAILED_AGAIN_AFTER)
             }
         }
     }

@@ -5,6 +5,8 @@ use crate::{
     time::{self, Timestamp},
 };
 
+/// Above the topics of agents.
+pub const AGENT: &str = "sys.agent";
 /// The topic of an agent that became ready: `sys.agent.joined.<instance>`.
 pub const AGENT_JOINED: &str = "sys.agent.joined";
 /// The topic of an agent that is there no more: `sys.agent.gone.<instance>`.

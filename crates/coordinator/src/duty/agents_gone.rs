@@ -65,30 +65,26 @@ impl AgentsGone {
         Self { post: post.clone(), known: Known::default(), read_from: 1 }
     }
 
-    /// Takes note of who joined and who was told to be gone since the last look.
+    /// Takes note of who joined and who was told to be gone since the last look. Both are read as one row: read one
+    /// after the other, an agent that joins in between would be passed over.
     async fn follow_events(&mut self) -> Result<(), Error> {
-        let namespace = self.post.namespace();
-        let topics = [event::AGENT_JOINED, event::AGENT_GONE].map(|topic| subject::event(namespace, topic));
-        let mut read_through = self.read_from;
-        for topic in &topics {
-            let mut from = Some(self.read_from);
-            while let Some(sequence) = from {
-                let page =
-                    self.post.reader.page(&self.post.names.events, &format!("{topic}.*"), sequence, PAGE).await?;
-                from = page.next;
-                for message in page.messages {
-                    read_through = read_through.max(message.sequence + 1);
-                    let instance = message.subject.strip_prefix(topic.as_str()).and_then(|rest| rest.strip_prefix('.'));
-                    let Some(instance) = instance.and_then(|text| InstanceId::parse(text).ok()) else { continue };
-                    if *topic == topics[0] {
-                        self.known.joined(instance, serde_json::from_slice(&message.body).ok());
-                    } else {
-                        self.known.told(&instance);
-                    }
+        let filter = subject::filter::event(self.post.namespace(), event::AGENT);
+        let of = |topic: &str| format!("{}.", subject::event(self.post.namespace(), topic));
+        let (joined, gone) = (of(event::AGENT_JOINED), of(event::AGENT_GONE));
+        let id = |text: Option<&str>| text.and_then(|text| InstanceId::parse(text).ok());
+        let mut from = Some(self.read_from);
+        while let Some(sequence) = from {
+            let page = self.post.reader.page(&self.post.names.events, &filter, sequence, PAGE).await?;
+            from = page.next;
+            for message in page.messages {
+                if let Some(instance) = id(message.subject.strip_prefix(&joined)) {
+                    self.known.joined(instance, serde_json::from_slice(&message.body).ok());
+                } else if let Some(instance) = id(message.subject.strip_prefix(&gone)) {
+                    self.known.told(&instance);
                 }
+                self.read_from = message.sequence + 1;
             }
         }
-        self.read_from = read_through;
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use protocol::{
 use sortie_coordinator::{Config, Coordinator};
 
 /// How long a fact is waited for.
-pub(crate) const BOUND: Duration = Duration::from_secs(30);
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
 pub(crate) struct Fleet {
     pub(crate) connection: Connection,
