@@ -12,6 +12,7 @@ use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use broker::Connection;
 use client::Client;
+use futures_util::future::select_all;
 use process::{
     ExitCode, Problem, Shutdown,
     settings::environment::{self as variable, Environment},
@@ -113,7 +114,8 @@ impl Fleet {
         first..self.agents.len()
     }
 
-    /// Waits until all of these agents take work, and says what they are; after `within` those that do.
+    /// Waits until all of these agents that were not given up take work, and says what they are; after `within` those
+    /// that do.
     ///
     /// # Errors
     /// The registry cannot be read.
@@ -123,7 +125,8 @@ impl Fleet {
             let pids: Vec<u32> = agents.iter().filter_map(|keeper| keeper.pid()).collect();
             let mut ready = self.client.agents().await.map_err(refusal::problem)?;
             ready.retain(|agent| pids.contains(&agent.pid) && agent.state == State::Ready);
-            if ready.len() == agents.len() || tokio::time::Instant::now() >= until {
+            let awaited = agents.iter().filter(|keeper| !keeper.is_over()).count();
+            if ready.len() >= awaited || tokio::time::Instant::now() >= until {
                 return Ok(ready);
             }
             tokio::time::sleep(LOOK).await;
@@ -134,6 +137,18 @@ impl Fleet {
     pub(crate) async fn lost(&self) -> Problem {
         let why = self.server.given_up().await;
         Problem::new(ExitCode::Internal, format!("nats-server is given up: {why}"))
+    }
+
+    /// Waits until something of it is given up, and says what. May be dropped and called again.
+    pub(crate) async fn failed(&self) -> Problem {
+        let given_up = self.agents.iter().chain([&self.coordinator]).map(|keeper| Box::pin(keeper.given_up()));
+        tokio::select! {
+            lost = self.lost() => lost,
+            (why, which, _) = select_all(given_up) => {
+                let name = self.agents.get(which).unwrap_or(&self.coordinator).name();
+                Problem::new(ExitCode::Internal, format!("{name} {why}; above is what it said"))
+            }
+        }
     }
 
     /// Ends everything in order, or at once when that is wished, and says which it was.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use broker::{Connection, Kind};
 use client::Client;
-use process::{ExitCode, Problem, Process, Settings, Shutdown, settings::Environment};
+use process::{ExitCode, Problem, Process, Shutdown, settings::Environment};
 use protocol::Namespace;
 use tokio::sync::OnceCell;
 
@@ -32,11 +32,6 @@ impl Session {
     /// Where results go.
     pub(crate) fn output(&self) -> Output {
         self.output
-    }
-
-    /// What flags and environment came to.
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.process.settings
     }
 
     /// The fleet that is spoken about.

@@ -122,7 +122,7 @@ async fn tell_and_wait(
         agents: fleet.agents().iter().map(crate::supervisor::Keeper::name).collect(),
         ready: &ready,
     };
-    session.output().show(&document, || {
+    session.output().announce(&document, || {
         let late = awaited.len() - ready.len();
         let late = if late == 0 { String::new() } else { format!(" ({late} agents are not ready yet)") };
         format!("ready at {}{late}: try `{}`", fleet.url(), suggestion(fleet, &ready, session))

@@ -1,6 +1,6 @@
 //! Keeps the server running on its store until it is told otherwise.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use broker::task;
 use embedded::{Config, Error, Server};

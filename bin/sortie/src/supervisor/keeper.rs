@@ -60,9 +60,9 @@ impl Keeper {
         &self.name
     }
 
-    /// Follows how it is.
-    pub(crate) fn condition(&self) -> watch::Receiver<Condition> {
-        self.condition.clone()
+    /// Whether it has ended or was given up.
+    pub(crate) fn is_over(&self) -> bool {
+        is_over(&self.condition.borrow())
     }
 
     /// Its process id, while it runs.
@@ -86,9 +86,17 @@ impl Keeper {
     /// Waits until it has ended and will not be started again.
     pub(crate) async fn ended(&self) {
         let mut condition = self.condition.clone();
-        let is_over = |condition: &Condition| matches!(condition, Condition::Ended | Condition::GivenUp(_));
         // An error means that nobody keeps it any more.
         let _ = condition.wait_for(is_over).await;
+    }
+
+    /// Waits until it is given up, and says why. May be dropped and called again.
+    pub(crate) async fn given_up(&self) -> String {
+        let mut condition = self.condition.clone();
+        match condition.wait_for(|condition| matches!(condition, Condition::GivenUp(_))).await.as_deref() {
+            Ok(Condition::GivenUp(why)) => why.clone(),
+            _ => std::future::pending().await,
+        }
     }
 
     fn wish(&self, wish: Wish) {
@@ -100,6 +108,10 @@ impl Keeper {
             stronger
         });
     }
+}
+
+fn is_over(condition: &Condition) -> bool {
+    matches!(condition, Condition::Ended | Condition::GivenUp(_))
 }
 
 struct Keeping {
