@@ -219,7 +219,8 @@ impl Context {
     }
 }
 
-/// Values in the state bucket under a capability's own prefix.
+/// Values in the state bucket under a capability's own prefix. A key is any text from 1 to 200 bytes, an
+/// [idempotency key](Context::idempotency_key) for one.
 #[derive(Clone, Debug)]
 pub struct StateStore {
     bucket: Bucket,
@@ -255,16 +256,20 @@ impl StateStore {
         Ok(self.bucket.change(&self.key(key)?, None, change).await?)
     }
 
+    /// Ids, idempotency keys among them, may have characters in them that keys of a bucket may not.
     fn key(&self, key: &str) -> Result<String, Failure> {
-        let is_key = !key.is_empty()
-            && key.len() <= limits::ID_BYTES_MAX
-            && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'/' | b'='));
-        if is_key {
-            return Ok(format!("{}.{key}", self.prefix));
+        if key.is_empty() || key.len() > limits::ID_BYTES_MAX {
+            let message = format!("a state key has from 1 to {} bytes", limits::ID_BYTES_MAX);
+            return Err(Failure::new(protocol::codes::INVALID_INPUT, message));
         }
-        Err(Failure::new(
-            protocol::codes::INVALID_INPUT,
-            "a state key is 1 to 200 of a-z, A-Z, 0-9, `-`, `_`, `/` and `=`",
-        ))
+        let mut text = format!("{}.", self.prefix);
+        for byte in key.bytes() {
+            match byte {
+                b'-' | b'_' | b'/' => text.push(char::from(byte)),
+                _ if byte.is_ascii_alphanumeric() => text.push(char::from(byte)),
+                _ => text.push_str(&format!("={byte:02X}")),
+            }
+        }
+        Ok(text)
     }
 }
