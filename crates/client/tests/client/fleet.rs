@@ -57,16 +57,12 @@ impl Fleet {
         broker::topology::stream_state(self.connection(), stream).await.unwrap().messages
     }
 
-    /// Stores an outcome as a worker does.
     pub(crate) async fn store(&self, outcome: &Outcome) -> Settled {
-        let subject = Subject::outcome_of(&outcome.id).render(self.client.namespace());
-        let outgoing = Outgoing::new(subject, outcome.body.clone()).with_headers(outcome.headers()).expecting(0);
-        Publisher::new(self.connection()).settle(&outgoing).await.unwrap()
+        store(&self.client, outcome).await
     }
 
     pub(crate) async fn complete(&self, id: &RequestId, result: &Value) -> Settled {
-        let body = serde_json::to_vec(result).unwrap();
-        self.store(&Outcome::completed(id.clone(), ContentType::Json, body)).await
+        complete(&self.client, id, result).await
     }
 
     pub(crate) async fn fail(&self, id: &RequestId, code: &str) -> Settled {
@@ -91,6 +87,18 @@ impl Fleet {
         let outgoing = Outgoing::new(subject, body.to_vec()).with_headers(letter.headers(original)).expecting(0);
         Publisher::new(self.connection()).settle(&outgoing).await.unwrap();
     }
+}
+
+/// Stores an outcome as a worker does.
+async fn store(client: &Client, outcome: &Outcome) -> Settled {
+    let subject = Subject::outcome_of(&outcome.id).render(client.namespace());
+    let outgoing = Outgoing::new(subject, outcome.body.clone()).with_headers(outcome.headers()).expecting(0);
+    Publisher::new(client.connection()).settle(&outgoing).await.unwrap()
+}
+
+pub(crate) async fn complete(client: &Client, id: &RequestId, result: &Value) -> Settled {
+    let body = serde_json::to_vec(result).unwrap();
+    store(client, &Outcome::completed(id.clone(), ContentType::Json, body)).await
 }
 
 pub(crate) fn echo() -> Capability {
