@@ -41,6 +41,7 @@ mod tests {
 
     /// Writes the files anew when `SORTIE_WRITE_SCHEMAS` is set, so that a wished change is one command.
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "a switch of this test alone, no setting of any process")]
     fn the_schema_files_say_what_the_types_say() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas");
         let is_writing = std::env::var_os("SORTIE_WRITE_SCHEMAS").is_some();
