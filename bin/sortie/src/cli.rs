@@ -9,11 +9,11 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const EXAMPLES: &str = "\
 Examples:
-  sortie demo                                   see a fleet examine every file below this folder
-  sortie up --agents agents.yaml                a server, a coordinator and your agents, until Ctrl-C
-  sortie submit echo '{\"hi\":1}' --wait          ask for something and print its outcome
-  find . -name '*.rs' | sortie map count --lines  one request per line, one result per line
-  sortie dead list                              what was given up, and why
+  sortie demo                                see a fleet examine every file below this folder
+  sortie up --agents agents.yaml             a server, a coordinator and your agents, until Ctrl-C
+  sortie submit echo '{\"hi\":1}' --wait       ask for something and print its outcome
+  ls *.png | sortie map resize --lines       a request per line, a result per line
+  sortie dead list                           what was given up, and why
 
 Exit codes:
   0 done   1 the work failed   2 usage   64 configuration   69 broker unreachable
@@ -122,5 +122,16 @@ mod tests {
     #[test]
     fn no_flag_is_declared_twice() {
         Cli::grammar().debug_assert();
+    }
+
+    #[test]
+    fn help_is_what_it_was() {
+        let mut grammar = Cli::grammar().term_width(110);
+        grammar.build();
+        insta::assert_snapshot!("help", grammar.render_help());
+        for name in ["demo", "up"] {
+            let command = grammar.find_subcommand_mut(name).map(|command| command.render_help());
+            insta::assert_snapshot!(format!("help_{name}"), command.map(|help| help.to_string()).unwrap_or_default());
+        }
     }
 }

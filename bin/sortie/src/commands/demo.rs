@@ -16,9 +16,9 @@ Examples:
   sortie demo ~/src/linux      or below another one
   sortie demo --keep           the fleet stays up afterwards, to be looked at with the nats command line
 
-It starts a nats-server in a temporary folder, a coordinator, an agent in Rust and an agent of ordinary commands; asks
-two things about each file; kills an agent with SIGKILL half way and lets another one join; and counts at the end. An
-agent that is killed has requests in its hands: the broker hands them out again ten seconds after its last sign of
+It starts a nats-server in a temporary folder, a coordinator, an agent in Rust and an agent of ordinary commands; asks \
+two things about each file; kills an agent with SIGKILL half way and lets another one join; and counts at the end. An \
+agent that is killed has requests in its hands: the broker hands them out again ten seconds after its last sign of \
 life, so that is about how long it takes.";
 
 /// See a fleet examine every file of a folder, lose an agent on the way, and lose nothing else

@@ -40,7 +40,7 @@ The file of agents:
       run: python3                        # any program; it finds NATS_URL, SORTIE_SERVER, SORTIE_NAMESPACE
       args: [worker.py]                   # and SORTIE_SLOTS in its environment
 
-Paths are relative to that file, and so is where agents run. Ctrl-C ends agents, coordinator and server in that
+Paths are relative to that file, and so is where agents run. Ctrl-C ends agents, coordinator and server in that \
 order; another Ctrl-C ends all at once. The store stays.";
 
 /// Run a server, a coordinator and agents, until Ctrl-C

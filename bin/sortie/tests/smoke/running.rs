@@ -24,7 +24,12 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_in(arguments, &[])
+    }
+
+    pub(crate) fn start_in(arguments: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sortie"));
+        command.envs(env.iter().copied());
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -42,8 +47,11 @@ impl Running {
         line.unwrap_or_else(|_| panic!("no line came; it said {:#?}", self.said)).unwrap().unwrap()
     }
 
-    /// Reads standard error until a line has this in it, and gives that line.
+    /// Reads standard error until a line has this in it, if none had it yet, and gives that line.
     pub(crate) async fn until(&mut self, what: &str) -> String {
+        if let Some(line) = self.said.iter().find(|line| line.contains(what)) {
+            return line.clone();
+        }
         loop {
             match timeout(PATIENCE, self.err.next_line()).await {
                 Ok(Ok(Some(line))) => {
@@ -86,6 +94,20 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
         text.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u32>>()
     };
     tasks.flat_map(of_task).collect()
+}
+
+/// Waits until a process has so many children.
+pub(crate) async fn until_children(pid: u32, count: usize) -> Vec<u32> {
+    let all = async {
+        loop {
+            let found = children(pid);
+            if found.len() >= count {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, all).await.unwrap()
 }
 
 /// Waits until none of these processes is alive; a zombie is not.

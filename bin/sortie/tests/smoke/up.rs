@@ -57,6 +57,27 @@ async fn everything_runs_and_one_signal_ends_it_in_order() {
 }
 
 #[tokio::test]
+async fn agents_of_ours_get_ready_and_answer() {
+    let folder = folder(
+        "- {kind: words, run: exec, file: words.yaml, count: 2, slots: 3}\n- {kind: files, run: files, args: [--root, .]}\n",
+    );
+    let definition = "kind: words\nversion: 1.0.0\ncapabilities: {count-words: {command: [wc, -w], output: text}}\n";
+    fs::write(folder.path().join("words.yaml"), definition).unwrap();
+    let mut running = up(&folder);
+    let document = ready(&mut running).await;
+    let kinds: Vec<_> = document["ready"].as_array().unwrap().iter().map(|agent| agent["kind"].clone()).collect();
+    assert_eq!(kinds, ["files", "words", "words"]);
+    assert_eq!(document["ready"][1]["slots"], 3);
+    let url = document["url"].as_str().unwrap();
+    let counted = sortie(url, &["submit", "count-words", "\"to be or not\"", "--wait", "--json"]).await;
+    assert!(counted.code == 0 && counted.out.contains("\"4\""), "{counted:?}");
+    let examined = sortie(url, &["submit", "examine-file", r#"{"path":"words.yaml"}"#, "--wait", "--json"]).await;
+    assert!(examined.code == 0 && examined.out.contains("\"yaml\""), "{examined:?}");
+    running.signal(Signal::SIGINT);
+    assert_eq!(running.end().await.0, Some(0));
+}
+
+#[tokio::test]
 async fn what_crashes_is_started_again_and_given_up_and_the_others_go_on() {
     let folder = folder(
         "- {kind: crash, run: sh, args: [-c, 'echo alas; exit 3']}\n\
@@ -68,6 +89,7 @@ async fn what_crashes_is_started_again_and_given_up_and_the_others_go_on() {
     running.until("crash.1 exited with 3 and is given up: it crashed 5 times in a row").await;
     assert_eq!(running.said.iter().filter(|line| line.ends_with("| alas")).count(), 5);
     running.until("restless.1 exited with 75; starting it again in 3200ms").await;
+    running.until("again.1 exited with 1 and is given up").await;
     assert!(fs::read_to_string(folder.path().join("turns")).unwrap().lines().count() >= 6);
     assert!(children(running.pid()).len() >= 3, "server, coordinator and the steady one");
     running.signal(Signal::SIGTERM);
