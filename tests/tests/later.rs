@@ -1,0 +1,111 @@
+//! What waits for its time: delays and retries, visible, holding no slot.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use chrono::TimeDelta;
+use client::Cancellation;
+use protocol::{Lane, Status};
+use sortie_tests::{Count, Fleet, Journal, PATIENCE, count, fleet::capability, raw, until};
+use worker::{Backoff, CapabilityConfig, Context, Failure, RetryPolicy};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_request_waits_where_it_can_be_seen_and_runs_once() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let journal = Journal::new();
+    let noted = journal.clone();
+    let handler = move |_: Context, text: String| {
+        noted.note(text);
+        async { Ok::<_, Failure>(()) }
+    };
+    let worker = fleet.run(fleet.worker("tea").capability("tea", handler), "tea").await?;
+    let began = Instant::now();
+    let delay = Duration::from_millis(1_500);
+    let receipt = fleet.client.request(&capability("tea"), "later").delay(delay).urgent().submit().await?;
+    let listed = fleet.client.later(10).await?;
+    assert_eq!(listed.len(), 1);
+    assert_eq!((&listed[0].id, listed[0].lane, listed[0].attempt), (receipt.id(), Lane::Urgent, 1));
+    assert_eq!(listed[0].capability, Some(capability("tea")));
+    let subject = format!("fleet.later.{}", receipt.id());
+    assert!(raw::last(&fleet, "FLEET_REQUESTS", &subject).await?.is_some(), "{subject}");
+    let outcome = receipt.outcome(PATIENCE).await?;
+    // Schedules are kept to the broker's clock, which is this machine's.
+    assert!(began.elapsed() >= delay - Duration::from_millis(50), "{:?}", began.elapsed());
+    assert_eq!((outcome.status, outcome.attempt), (Status::Completed, 1));
+    let past = fleet.client.now().await? - TimeDelta::hours(1);
+    let outcome = fleet.client.request(&capability("tea"), "past").at(past).call(PATIENCE).await?;
+    assert_eq!(outcome.status, Status::Completed, "a time in the past is now");
+    let soon = fleet.client.now().await? + TimeDelta::milliseconds(400);
+    fleet.client.request(&capability("tea"), "soon").at(soon).call(PATIENCE).await?;
+    worker.stop().await?;
+    assert_eq!(journal.lines(), ["later", "past", "soon"], "each fired once");
+    assert!(fleet.client.later(10).await?.is_empty());
+    assert_eq!(count::waiting(&fleet.client).await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_holds_no_slot_and_can_be_seen() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let config = CapabilityConfig::default()
+        .retry(RetryPolicy { attempts_max: 2, backoff: Backoff::fixed(Duration::from_secs(3)) });
+    let handler = |ctx: Context, fails: bool| async move {
+        if fails && ctx.attempt() == 1 { Err(Failure::new("tea_is_cold", "no")) } else { Ok(ctx.attempt()) }
+    };
+    let builder = fleet.worker("tea").slots(1).capability_with("tea", config, handler);
+    let worker = fleet.run(builder, "tea").await?;
+    let receipt = fleet.client.request(&capability("tea"), &true).bulk().submit().await?;
+    let listed =
+        until("its retry is listed", PATIENCE, || async { fleet.client.later(10).await.ok()?.into_iter().next() })
+            .await;
+    assert_eq!((&listed.id, listed.attempt, listed.lane), (receipt.id(), 2, Lane::Bulk));
+    assert_eq!(listed.last_failure.as_deref(), Some("tea_is_cold"));
+    for _ in 0..20 {
+        fleet.client.request(&capability("tea"), &false).call(PATIENCE).await?;
+    }
+    assert_eq!(fleet.client.later(10).await?.len(), 1, "it waits while others run in the only slot");
+    let outcome = receipt.outcome(PATIENCE).await?;
+    assert_eq!((outcome.status, outcome.attempt), (Status::Completed, 2));
+    worker.stop().await?;
+    Count::of(&fleet.client, &BTreeSet::from([receipt.id().clone()])).await?.assert_whole();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_request_that_is_cancelled_never_runs() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let journal = Journal::new();
+    let noted = journal.clone();
+    let handler = move |_: Context, text: String| {
+        noted.note(text);
+        async { Ok::<_, Failure>(()) }
+    };
+    let worker = fleet.run(fleet.worker("tea").capability("tea", handler), "tea").await?;
+    let receipt = fleet.client.request(&capability("tea"), "never").delay(Duration::from_millis(800)).submit().await?;
+    assert_eq!(receipt.cancel().await?, Cancellation::Cancelled);
+    assert_eq!(count::waiting(&fleet.client).await?, 0, "its schedule is purged");
+    assert_eq!(receipt.outcome(PATIENCE).await?.status, Status::Cancelled);
+    // Had it still been there, it would have fired before this one.
+    let after = Duration::from_millis(1_200);
+    fleet.client.request(&capability("tea"), "after").delay(after).call(PATIENCE).await?;
+    assert_eq!(journal.lines(), ["after"]);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_waits_can_be_cancelled() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let config = CapabilityConfig::default()
+        .retry(RetryPolicy { attempts_max: 3, backoff: Backoff::fixed(Duration::from_secs(600)) });
+    let handler = |_: Context, _: u32| async { Err::<(), _>(Failure::new("tea_is_cold", "no")) };
+    let worker = fleet.run(fleet.worker("tea").capability_with("tea", config, handler), "tea").await?;
+    let receipt = fleet.client.request(&capability("tea"), &1).submit().await?;
+    until("its retry is listed", PATIENCE, || async { fleet.client.later(10).await.ok()?.into_iter().next() }).await;
+    assert_eq!(receipt.cancel().await?, Cancellation::Cancelled);
+    assert_eq!(count::waiting(&fleet.client).await?, 0);
+    worker.stop().await
+}
