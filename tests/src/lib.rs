@@ -7,9 +7,13 @@ pub mod count;
 pub mod fleet;
 pub mod journal;
 pub mod latch;
+pub mod lives;
 pub mod process;
+pub mod program;
+pub mod proxy;
 pub mod raw;
 pub mod until;
+pub mod victim;
 
 pub use count::Count;
 pub use fleet::{Fleet, RunningWorker};

@@ -45,7 +45,8 @@ impl Frame {
         };
         let payload_at = raw.len();
         if let Some(size) = size {
-            let size: usize = size.parse().map_err(|_| io::Error::other(format!("no size in `{}`", line.trim_end())))?;
+            let size: usize =
+                size.parse().map_err(|_| io::Error::other(format!("no size in `{}`", line.trim_end())))?;
             raw.resize(payload_at + size + 2, 0);
             from.read_exact(&mut raw[payload_at..]).await?;
         }
@@ -103,7 +104,8 @@ mod tests {
             ("MSG", "d", Some("$JS.ACK.x"), 2),
             ("HMSG", "e", Some("r"), 14),
         ];
-        let seen: Vec<_> = seen.iter().map(|(verb, subject, reply, size)| (&**verb, &**subject, reply.as_deref(), *size)).collect();
+        let seen: Vec<_> =
+            seen.iter().map(|(verb, subject, reply, size)| (&**verb, &**subject, reply.as_deref(), *size)).collect();
         assert_eq!(seen, expected);
     }
 

@@ -30,8 +30,7 @@ use super::{
     script::{Action, Moment, Trigger},
 };
 
-/// Publishes whose answer is still to come, remembered per connection; a worker that never gets answers is cut off long
-/// before.
+/// Questions whose answer is still to come, remembered per connection: many times what a worker has in flight.
 const ASKED_MAX: usize = 100_000;
 
 /// The state of the link, as all connections of a proxy see it.
@@ -201,7 +200,8 @@ async fn pass(
         Direction::ToServer => link.to_server,
         Direction::ToWorker => link.to_worker,
     };
-    let now = *link.wait_for(|link| link.is_severed || flow_of(link) != Flow::Stalled).await.map_err(io::Error::other)?;
+    let now =
+        *link.wait_for(|link| link.is_severed || flow_of(link) != Flow::Stalled).await.map_err(io::Error::other)?;
     if now.is_severed {
         return Err(io::ErrorKind::BrokenPipe.into());
     }
@@ -226,7 +226,7 @@ fn remember(direction: Direction, asked: &Asked, frame: &Frame) -> Option<String
             asked.insert(reply.clone(), frame.subject.clone());
             None
         }
-        (Direction::ToWorker, _) if frame.is_message() => asked.get(&frame.subject).cloned(),
+        (Direction::ToWorker, _) if frame.is_message() => asked.remove(&frame.subject),
         _ => None,
     }
 }
