@@ -197,13 +197,28 @@ impl Connection {
         if let Some(headers) = headers.filter(|headers| !headers.is_empty()) {
             request = request.headers(map_of(headers));
         }
-        let answer = self.client.send_request(subject, request).await;
+        let answer = tokio::select! {
+            answer = self.client.send_request(subject, request) => answer,
+            () = self.made_anew() => return Err(Error::new(Kind::TimedOut, "the connection broke before the answer came")),
+        };
         answer.map(Message::of).map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => Error::new(Kind::NoResponders, "nobody answers there"),
             RequestErrorKind::MaxPayloadExceeded => Error::new(Kind::TooLarge, error.to_string()),
             RequestErrorKind::InvalidSubject => Error::new(Kind::Invalid, error.to_string()),
             RequestErrorKind::TimedOut | RequestErrorKind::Other => self.silence(began, timeout),
         })
+    }
+
+    /// Ends when a connection that is there now is lost and another one is there: an answer that was on its way is lost
+    /// with it. What is asked while there is none is sent when there is one.
+    async fn made_anew(&self) {
+        let mut link = self.link.clone();
+        let Link { is_up, generation } = *link.borrow();
+        let last = if is_up { generation } else { generation + 1 };
+        if link.wait_for(|link| link.is_up && link.generation > last).await.is_err() {
+            // Nobody tells any more; the timeout remains.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Asks; the answers go to `reply`.
