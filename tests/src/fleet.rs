@@ -53,8 +53,13 @@ impl Fleet {
     /// # Errors
     /// When the server cannot be started.
     pub async fn start_with(config: Config) -> Result<Self> {
+        let mut settings = Settings::default();
+        if let Some(bytes) = config.store_bytes_max {
+            // The broker reserves them when it makes the stream, of a small store too.
+            settings.logs_bytes_max = settings.logs_bytes_max.min(bytes / 8);
+        }
         let server = Server::start(config).await.context("nats-server")?;
-        Self::on(Site::One(server), 1).await
+        Self::on(Site::One(server), &settings).await
     }
 
     /// On three servers, everything replicated three times.
@@ -71,14 +76,13 @@ impl Fleet {
     /// When the servers cannot be started.
     pub async fn start_cluster_with(config: Config) -> Result<Self> {
         let cluster = Cluster::start_with(3, config).await.context("three nats-servers")?;
-        Self::on(Site::Three(cluster), 3).await
+        Self::on(Site::Three(cluster), &Settings { replicas: 3, ..Settings::default() }).await
     }
 
-    async fn on(site: Site, replicas: usize) -> Result<Self> {
+    async fn on(site: Site, settings: &Settings) -> Result<Self> {
         let namespace = Namespace::default();
         let connection = Connection::open(options_for(&site)).await?;
-        let settings = Settings { replicas, ..Settings::default() };
-        topology::apply(&connection, &namespace, &settings).await?;
+        topology::apply(&connection, &namespace, settings).await?;
         let client = Client::new(connection.clone(), namespace.clone());
         Ok(Self { site, connection, client, namespace })
     }

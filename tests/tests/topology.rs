@@ -236,6 +236,17 @@ async fn a_consumer_is_made_for_foreign_workers_and_one_that_differs_is_refused(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_too_small_for_what_is_reserved_is_told_and_can_be_suited() -> Result<()> {
+    let server = Server::start(Config { store_bytes_max: Some(8 << 20), ..Config::default() }).await?;
+    let connection = open(&server.url()).await?;
+    let refused = topology::apply(&connection, &Namespace::default(), &Settings::default()).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::StoreFull);
+    assert!(refused.to_string().contains("FLEET_LOGS reserves 1073741824 bytes"), "{refused}");
+    let settings = Settings { logs_bytes_max: 1 << 20, ..Settings::default() };
+    apply_at_once(&server.url(), &settings).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn several_may_apply_at_once() -> Result<()> {
     let server = Server::start(Config::default()).await?;
     apply_at_once(&server.url(), &Settings::default()).await

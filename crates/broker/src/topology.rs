@@ -147,7 +147,7 @@ pub async fn apply(connection: &Connection, namespace: &Namespace, settings: &Se
                 match made {
                     Ok(_) => {}
                     Err(error) if error.kind() == Kind::Exists => {}
-                    Err(error) => return Err(error.during(stream)),
+                    Err(error) => return Err(refused(&expected, error)),
                 }
             }
             Change::Update { stream, .. } => {
@@ -155,12 +155,27 @@ pub async fn apply(connection: &Connection, namespace: &Namespace, settings: &Se
                 let wanted = config::of_stream(&expected, Some(existing));
                 let updated: Result<Value, Error> =
                     persist(connection, &format!("STREAM.UPDATE.{stream}"), &wanted).await;
-                updated.map_err(|error| error.during(stream))?;
+                updated.map_err(|error| refused(&expected, error))?;
             }
         }
         changes.push(change);
     }
     Ok(changes)
+}
+
+/// A bound in bytes is also a reservation, which a small store may not have room for.
+fn refused(expected: &Stream, error: Error) -> Error {
+    match expected.max_bytes {
+        Some(bytes) if error.kind() == Kind::StoreFull => Error::new(
+            Kind::StoreFull,
+            format!(
+                "{} reserves {bytes} bytes, which the server's store does not have free: give the server more (max_file), \
+                 or the stream fewer: {error}",
+                expected.name
+            ),
+        ),
+        _ => error.during(&expected.name),
+    }
 }
 
 async fn plan_one(connection: &Connection, expected: &Stream) -> Result<Change, Error> {

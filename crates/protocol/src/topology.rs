@@ -41,6 +41,9 @@ pub struct Settings {
     /// How long shipped log lines are kept. Defaults to 3 days.
     #[serde(with = "crate::duration::text")]
     pub logs_kept: Duration,
+    /// How many bytes of log lines are kept, the oldest deleted first. The broker reserves as much of its store when it
+    /// makes the stream. Defaults to 1 GiB.
+    pub logs_bytes_max: u64,
     /// How long the audit trail is kept. Defaults to 365 days.
     #[serde(with = "crate::duration::text")]
     pub audit_kept: Duration,
@@ -54,6 +57,7 @@ impl Default for Settings {
             dead_kept: 30 * DAY,
             events_kept: 7 * DAY,
             logs_kept: 3 * DAY,
+            logs_bytes_max: 1 << 30,
             audit_kept: 365 * DAY,
         }
     }
@@ -331,7 +335,7 @@ pub fn streams(namespace: &Namespace, settings: &Settings) -> Vec<Stream> {
         },
         Stream {
             max_age: Some(settings.logs_kept),
-            max_bytes: Some(1 << 30),
+            max_bytes: Some(settings.logs_bytes_max),
             ..new(&names.logs, "Log lines that agents ship", under("log.*.*"))
         },
         Stream { max_age: Some(settings.audit_kept), ..new(&names.audit, "Who changed what", under("audit.*.*")) },

@@ -27,6 +27,9 @@ pub(crate) struct WantedArgs {
     /// How long shipped log lines are kept [default: as it is, else 3d]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = "Retention")]
     logs_kept: Option<Duration>,
+    /// How many bytes of log lines are kept; the broker reserves as much [default: as it is, else 1 GiB]
+    #[arg(long, value_name = "BYTES", help_heading = "Retention")]
+    logs_bytes_max: Option<u64>,
     /// How long the audit trail is kept [default: as it is, else 365d]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = "Retention")]
     audit_kept: Option<Duration>,
@@ -49,6 +52,10 @@ impl WantedArgs {
             Some(replicas) => replicas,
             None => existing(connection, &names.requests).await?.map_or(defaults.replicas, |stream| stream.replicas),
         };
+        let logs_bytes_max = match self.logs_bytes_max {
+            Some(bytes) => Some(bytes),
+            None => existing(connection, &names.logs).await?.and_then(|stream| stream.max_bytes),
+        };
         let kept = async |flag: Option<Duration>, stream: &str, default: Duration| match flag {
             Some(flag) => Ok::<_, Error>(flag),
             None => Ok(existing(connection, stream).await?.and_then(|stream| stream.max_age).unwrap_or(default)),
@@ -59,6 +66,7 @@ impl WantedArgs {
             dead_kept: kept(self.dead_kept, &names.dead, defaults.dead_kept).await?,
             events_kept: kept(self.events_kept, &names.events, defaults.events_kept).await?,
             logs_kept: kept(self.logs_kept, &names.logs, defaults.logs_kept).await?,
+            logs_bytes_max: logs_bytes_max.unwrap_or(defaults.logs_bytes_max),
             audit_kept: kept(self.audit_kept, &names.audit, defaults.audit_kept).await?,
         })
     }
