@@ -24,23 +24,55 @@ pub(crate) struct Cancels {
 
 #[derive(Debug, Default)]
 struct Inner {
-    running: HashMap<RequestId, CancellationToken>,
+    running: HashMap<RequestId, Running>,
     heard: HashMap<RequestId, Instant>,
 }
 
+/// The attempts of one request that run here: two, where it was published twice.
+#[derive(Debug, Default)]
+struct Running {
+    attempts: usize,
+    token: CancellationToken,
+}
+
+impl Inner {
+    fn was_heard(&self, id: &RequestId) -> bool {
+        !self.heard.is_empty() && self.heard.get(id).is_some_and(|at| at.elapsed() < REMEMBERED)
+    }
+}
+
 impl Cancels {
-    /// An attempt begins; its token is cancelled with the request.
-    pub(crate) fn begin(&self, id: &RequestId, token: &CancellationToken) {
+    /// An attempt begins; the token is cancelled with the request.
+    pub(crate) fn begin(&self, id: &RequestId) -> CancellationToken {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.heard.contains_key(id) {
-            token.cancel();
+        let was_heard = inner.was_heard(id);
+        let running = inner.running.entry(id.clone()).or_default();
+        running.attempts += 1;
+        if was_heard {
+            running.token.cancel();
         }
-        inner.running.insert(id.clone(), token.clone());
+        running.token.child_token()
     }
 
     /// An attempt has ended.
     pub(crate) fn end(&self, id: &RequestId) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).running.remove(id);
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = inner.running.get_mut(id) {
+            running.attempts -= 1;
+            if running.attempts == 0 {
+                inner.running.remove(id);
+            }
+        }
+    }
+
+    /// Nothing stored confirms what was heard. Whoever remembers it would stop the request again and again, until the
+    /// broker gives it up.
+    pub(crate) fn forget(&self, id: &RequestId) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.heard.remove(id);
+        if let Some(running) = inner.running.get_mut(id) {
+            running.token = CancellationToken::new();
+        }
     }
 
     /// A cancellation was heard.
@@ -48,8 +80,8 @@ impl Cancels {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.heard.retain(|_, at| now.saturating_duration_since(*at) < REMEMBERED);
         for id in ids {
-            if let Some(token) = inner.running.get(&id) {
-                token.cancel();
+            if let Some(running) = inner.running.get(&id) {
+                running.token.cancel();
             }
             if inner.heard.len() < REMEMBERED_MAX {
                 inner.heard.insert(id, now);
@@ -59,8 +91,7 @@ impl Cancels {
 
     /// Whether its cancellation was heard lately.
     pub(crate) fn was_heard(&self, id: &RequestId) -> bool {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        !inner.heard.is_empty() && inner.heard.get(id).is_some_and(|at| at.elapsed() < REMEMBERED)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).was_heard(id)
     }
 }
 
@@ -71,13 +102,24 @@ mod tests {
     #[test]
     fn what_runs_is_told_and_what_comes_later_too() {
         let (cancels, id) = (Cancels::default(), RequestId::parse("a").unwrap());
-        let token = CancellationToken::new();
-        cancels.begin(&id, &token);
+        let token = cancels.begin(&id);
         cancels.hear(vec![id.clone()], Instant::now());
         assert!(token.is_cancelled() && cancels.was_heard(&id));
         cancels.end(&id);
-        let late = CancellationToken::new();
-        cancels.begin(&id, &late);
+        let late = cancels.begin(&id);
         assert!(late.is_cancelled());
+        cancels.forget(&id);
+        assert!(!cancels.begin(&id).is_cancelled() && !cancels.was_heard(&id));
+    }
+
+    #[test]
+    fn the_end_of_one_attempt_leaves_the_other_within_hearing() {
+        let (cancels, id) = (Cancels::default(), RequestId::parse("a").unwrap());
+        let (_first, second) = (cancels.begin(&id), cancels.begin(&id));
+        cancels.end(&id);
+        cancels.hear(vec![id.clone()], Instant::now());
+        assert!(second.is_cancelled());
+        cancels.end(&id);
+        assert!(cancels.inner.lock().unwrap().running.is_empty());
     }
 }

@@ -213,7 +213,10 @@ impl Job {
                 self.delivery.ack(&machinery.connection).await;
                 self.count(End::Cancelled);
             }
-            Some(None) => self.hand_back().await,
+            Some(None) => {
+                machinery.cancels.forget(&request.id);
+                self.hand_back().await;
+            }
             None => {}
         }
     }

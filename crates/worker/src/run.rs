@@ -6,7 +6,6 @@ use broker::task;
 use bytes::Bytes;
 use protocol::{Failure, Request, codes, limits};
 use tokio::task::{JoinError, JoinHandle};
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
@@ -34,8 +33,7 @@ impl Job {
     pub(crate) async fn attempt(&mut self, request: &Request, body: Bytes) -> AttemptEnd {
         let machinery = Arc::clone(&self.machinery);
         let timeout = request.timeout.unwrap_or(self.served().config.timeout);
-        let token = CancellationToken::new();
-        machinery.cancels.begin(&request.id, &token);
+        let token = machinery.cancels.begin(&request.id);
         let surroundings = Arc::clone(&machinery.surroundings);
         let capability = self.served().capability.clone();
         let context = Context::new(request.clone(), capability, timeout, token.clone(), surroundings);
