@@ -32,7 +32,7 @@ pub struct Start {
 
 /// One worker process, killed when this is dropped.
 #[derive(Debug)]
-pub struct WorkerProcess(Child);
+pub struct WorkerProcess(pub(crate) Child);
 
 /// A worker process that is started again whenever it has died, until this is dropped.
 #[derive(Debug)]
