@@ -58,14 +58,14 @@ impl Job {
     async fn complete(&mut self, request: &Request, reply: Reply) {
         let outcome = Outcome::completed(request.id.clone(), reply.content_type, reply.body);
         if self.store(request, outcome).await.is_some() {
-            self.delivery.ack(&self.machinery.connection).await;
+            self.ack().await;
             self.count(End::Completed);
         }
     }
 
     pub(crate) async fn expire(&mut self, request: &Request) {
         if self.store(request, Outcome::expired(request.id.clone())).await.is_some() {
-            self.delivery.ack(&self.machinery.connection).await;
+            self.ack().await;
             self.count(End::Expired);
         }
     }
@@ -73,7 +73,7 @@ impl Job {
     /// Stores the failed outcome, then the dead letter, then acknowledges.
     pub(crate) async fn give_up(&mut self, request: &Request, failure: Failure, killed: &[InstanceId]) {
         if self.hold.is_lost() {
-            return self.lost().await;
+            return self.lost();
         }
         let failure = self.with_attempts(request, failure);
         let outcome = Outcome::not_completed(request.id.clone(), Status::Failed, &failure);
@@ -91,7 +91,7 @@ impl Job {
         if request.reply_to.is_none() && self.bury(request, &failure, killed).await.is_none() {
             return;
         }
-        self.delivery.ack(&self.machinery.connection).await;
+        self.ack().await;
         self.count(End::GivenUp);
     }
 
@@ -159,7 +159,7 @@ impl Job {
 
     async fn put_off(&mut self, mut next: Request, delay: Duration, end: End) {
         if self.hold.is_lost() {
-            return self.lost().await;
+            return self.lost();
         }
         let delay = delay.max(limits::SCHEDULE_DELAY_MIN);
         if self.route().source == Source::Unique {
@@ -187,7 +187,7 @@ impl Job {
         let outgoing = scheduled_at(outgoing, due, &target.render(namespace));
         match machinery.publisher.settle(&outgoing).await {
             Ok(_) => {
-                self.delivery.ack(&machinery.connection).await;
+                self.ack().await;
                 self.count(end);
             }
             Err(error) => self.refused(&error).await,
@@ -210,7 +210,7 @@ impl Job {
         let machinery = Arc::clone(&self.machinery);
         match self.insist("outcome lookup", || machinery.lookup.outcome(&request.id)).await {
             Some(Some(_)) => {
-                self.delivery.ack(&machinery.connection).await;
+                self.ack().await;
                 self.count(End::Cancelled);
             }
             Some(None) => {
@@ -224,7 +224,7 @@ impl Job {
     /// Gives the message to another worker, as it came.
     pub(crate) async fn hand_back(&mut self) {
         if self.hold.is_lost() {
-            return self.lost().await;
+            return self.lost();
         }
         if !self.take_back_mark().await || self.hold.is_lost() {
             return;
@@ -233,17 +233,27 @@ impl Job {
         self.count(End::HandedBack);
     }
 
-    /// Another worker may have the message. This one is alive, so it does not leave a mark as if it had died.
-    async fn lost(&mut self) {
+    /// Another worker may have the message.
+    fn lost(&self) {
         self.count(End::Lost);
-        if std::mem::take(&mut self.is_marked) {
-            if let Err(error) = self.machinery.marks.take_back(&self.delivery).await {
-                tracing::debug!(%error, "poison mark not taken back");
-            }
+    }
+
+    /// Takes it out of the queue; nobody asks for its marks any more.
+    pub(crate) async fn ack(&mut self) {
+        self.is_marked = false;
+        self.delivery.ack(&self.machinery.connection).await;
+    }
+
+    /// This worker is alive, so whatever it could not end it does not leave a mark on, as if it had died.
+    pub(crate) async fn leave_alive(&mut self) {
+        if std::mem::take(&mut self.is_marked)
+            && let Err(error) = self.machinery.marks.take_back(&self.delivery).await
+        {
+            tracing::debug!(%error, "poison mark not taken back");
         }
     }
 
-    async fn take_back_mark(&mut self) -> bool {
+    pub(crate) async fn take_back_mark(&mut self) -> bool {
         if !self.is_marked {
             return true;
         }

@@ -21,6 +21,12 @@ impl Marks {
         Self { bucket: Bucket::new(connection, publisher, bucket), instance }
     }
 
+    /// The marks on a message.
+    pub(crate) async fn get(&self, delivery: &Delivery) -> Result<Mark, broker::Error> {
+        let entry = self.bucket.get(&mark_key(&delivery.stream, delivery.sequence)).await?;
+        Ok(read(entry.and_then(|entry| entry.value).as_ref()))
+    }
+
     /// Puts this worker's mark on a message that was delivered before, and gives all that are there.
     pub(crate) async fn put(&self, delivery: &Delivery) -> Result<Mark, broker::Error> {
         let key = mark_key(&delivery.stream, delivery.sequence);

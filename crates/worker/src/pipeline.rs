@@ -6,12 +6,11 @@ use std::{future::Future, sync::Arc, time::Duration};
 use broker::{Delivery, StoredMessage};
 use bytes::Bytes;
 use protocol::{
-    Failure, Outcome, Request, Status, codes, header, limits,
-    mark::{Mark, UniqueTries},
-    topology::Source,
+    Failure, InstanceId, Outcome, Request, Status, codes, header, limits, mark::UniqueTries, topology::Source,
 };
 
 use crate::{
+    gate::Leave,
     hold::Hold,
     machinery::{Machinery, Route, Served},
     metrics::End,
@@ -37,8 +36,14 @@ pub(crate) struct Job {
 /// What a look before the run says.
 enum Before {
     Run { alone: bool },
-    Poison(Mark),
+    Poison(Vec<InstanceId>),
     Done(StoredMessage),
+}
+
+enum Verdict {
+    BesideOthers,
+    Alone,
+    Poison,
 }
 
 impl Job {
@@ -63,6 +68,11 @@ impl Job {
 
     /// The whole way.
     pub(crate) async fn process(mut self) {
+        self.go().await;
+        self.leave_alive().await;
+    }
+
+    async fn go(&mut self) {
         let fallback = Machinery::fallback_id(self.route(), &self.delivery);
         let (mut request, refusal) = match Request::read(&self.delivery.message.headers, fallback) {
             Ok(request) => (request, None),
@@ -73,7 +83,7 @@ impl Job {
             let Some(before) = self.look_before(&mut request).await else { return };
             match before {
                 Before::Done(outcome) => return self.superseded(&request, &outcome).await,
-                Before::Poison(mark) => return self.poisoned(&request, &mark).await,
+                Before::Poison(killed) => return self.poisoned(&request, &killed).await,
                 Before::Run { alone: is_alone } => alone = is_alone,
             }
         }
@@ -83,21 +93,61 @@ impl Job {
         if self.is_expired(&request) {
             return self.expire(&request).await;
         }
+        let Some(leave) = self.begin(&request, alone).await else { return };
         let body = match self.body(&request).await {
             Ok(Some(body)) => body,
-            Ok(None) => return,
-            Err(failure) => return self.conclude_failure(&request, failure).await,
+            Ok(None) => return self.count(End::Lost),
+            Err(failure) => {
+                drop(leave);
+                return self.conclude_failure(&request, failure).await;
+            }
         };
-        let machinery = Arc::clone(&self.machinery);
-        let leave = tokio::select! {
-            leave = machinery.gate.enter(alone) => leave,
-            () = machinery.shutdown.begun() => return self.hand_back().await,
-        };
-        machinery.metrics.begun(self.served().capability.as_str(), machinery.age(&self.delivery));
+        self.machinery.metrics.begun(self.served().capability.as_str(), self.machinery.age(&self.delivery));
         let end = self.attempt(&request, body).await;
         drop(leave);
         self.slot.handler_ended();
         self.conclude(&request, end).await;
+    }
+
+    /// Waits for leave to begin, and then marks what was delivered before: while it waits, another message may kill the
+    /// process, and that death is not its own. None if there is nothing to begin.
+    async fn begin(&mut self, request: &Request, mut alone: bool) -> Option<Leave> {
+        let machinery = Arc::clone(&self.machinery);
+        loop {
+            let leave = tokio::select! {
+                leave = machinery.gate.enter(alone) => leave,
+                () = machinery.shutdown.begun() => {
+                    self.hand_back().await;
+                    return None;
+                }
+            };
+            if self.delivery.delivered == 1 {
+                return Some(leave);
+            }
+            if self.hold.is_lost() {
+                self.count(End::Lost);
+                return None;
+            }
+            let mark = self.insist("poison mark", || machinery.marks.put(&self.delivery)).await?;
+            self.is_marked = true;
+            let earlier = mark.takers.split_last().map_or(&[][..], |(_, earlier)| earlier);
+            match verdict(earlier.len()) {
+                Verdict::Poison => {
+                    drop(leave);
+                    self.poisoned(request, earlier).await;
+                    return None;
+                }
+                // A replica that was behind told of fewer marks than there are.
+                Verdict::Alone if !alone => {
+                    drop(leave);
+                    alone = true;
+                    if !self.take_back_mark().await {
+                        return None;
+                    }
+                }
+                Verdict::Alone | Verdict::BesideOthers => return Some(leave),
+            }
+        }
     }
 
     /// Whether it certainly was never run before: then nothing needs to be looked up. A message with a `Nats-Msg-Id` may
@@ -113,7 +163,8 @@ impl Job {
             && !self.machinery.cancels.was_heard(&request.id)
     }
 
-    /// Looks for the outcome, and marks what was delivered before; none if another worker has the message by now.
+    /// Looks for the outcome, and for the marks of what was delivered before; none if another worker has the message by
+    /// now.
     async fn look_before(&mut self, request: &mut Request) -> Option<Before> {
         let machinery = Arc::clone(&self.machinery);
         let found = self.insist("outcome lookup", || machinery.lookup.outcome(&request.id)).await?;
@@ -128,17 +179,15 @@ impl Job {
             let tries = self.insist("tries", || machinery.marks.tries(&self.delivery)).await?;
             apply_tries(request, tries);
         }
-        let mark = self.insist("poison mark", || machinery.marks.put(&self.delivery)).await?;
-        self.is_marked = true;
-        let marks = u32::try_from(mark.takers.len()).unwrap_or(u32::MAX);
-        if marks >= limits::POISON_MARKS {
-            return Some(Before::Poison(mark));
-        }
-        Some(Before::Run { alone: marks + 1 == limits::POISON_MARKS })
+        let mark = self.insist("poison mark", || machinery.marks.get(&self.delivery)).await?;
+        Some(match verdict(mark.takers.len()) {
+            Verdict::Poison => Before::Poison(mark.takers),
+            Verdict::Alone => Before::Run { alone: true },
+            Verdict::BesideOthers => Before::Run { alone: false },
+        })
     }
 
-    async fn poisoned(mut self, request: &Request, mark: &Mark) {
-        let (_, killed) = mark.takers.split_last().unwrap_or((&self.machinery.surroundings.instance, &[]));
+    async fn poisoned(&mut self, request: &Request, killed: &[InstanceId]) {
         let failure = Failure::new(
             codes::POISON,
             format!(
@@ -161,7 +210,7 @@ impl Job {
                 return;
             }
         }
-        self.delivery.ack(&self.machinery.connection).await;
+        self.ack().await;
         self.count(End::Superseded);
     }
 
@@ -214,6 +263,15 @@ impl Job {
                 }
             }
         }
+    }
+}
+
+/// How a message is begun under which that many workers were lost that had marked it. The first one had not.
+fn verdict(marks: usize) -> Verdict {
+    match limits::POISON_MARKS.saturating_sub(1 + u32::try_from(marks).unwrap_or(u32::MAX)) {
+        0 => Verdict::Poison,
+        1 => Verdict::Alone,
+        _ => Verdict::BesideOthers,
     }
 }
 

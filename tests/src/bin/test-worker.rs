@@ -12,7 +12,10 @@ use worker::{Backoff, CapabilityConfig, Config, Context, Failure, Kind, RetryPol
 async fn work(_ctx: Context, input: Value) -> Result<Value, Failure> {
     match input["do"].as_str() {
         Some("sleep") => tokio::time::sleep(Duration::from_millis(input["ms"].as_u64().unwrap_or(0))).await,
-        Some("die") => nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL)?,
+        Some("die") => {
+            tokio::time::sleep(Duration::from_millis(input["ms"].as_u64().unwrap_or(0))).await;
+            nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL)?;
+        }
         Some("block") => Latch::new().hold_thread(),
         _ => {}
     }
