@@ -61,9 +61,8 @@ impl Holds {
             stream::iter(due)
                 .for_each_concurrent(EXTENDING_MAX, |held| async move {
                     let asked = Instant::now();
-                    // The deadline counts from when the broker hears of it, which is not before it was asked.
                     match held.delivery.extend(connection, self.interval / 2).await {
-                        Ok(()) => *held.since.lock().unwrap_or_else(PoisonError::into_inner) = asked,
+                        Ok(()) => held.extended(asked, self.deadline),
                         Err(error) => {
                             tracing::debug!(sequence = held.delivery.sequence, %error, "deadline not extended");
                         }
@@ -73,11 +72,12 @@ impl Holds {
         }
     }
 
-    /// What was not extended for an interval, less the time that looking takes.
+    /// What was not extended for an interval, less the time that looking takes. What is lost is left alone: the broker
+    /// would extend it for whoever has it now.
     fn due(&self, now: Instant) -> Vec<Arc<Held>> {
-        let patience = self.interval - self.interval / 3;
+        let due = self.interval - self.interval / 3..self.deadline;
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = |held: &&Arc<Held>| now.saturating_duration_since(held.since()) >= patience;
+        let is_due = |held: &&Arc<Held>| due.contains(&now.saturating_duration_since(held.since()));
         held.values().filter(is_due).cloned().collect()
     }
 }
@@ -86,10 +86,20 @@ impl Held {
     fn since(&self) -> Instant {
         *self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The broker says that it moved the deadline. It says so too when another worker has the message by now, so that
+    /// counts only where the answer is here before the old deadline; the new one counts from when the broker heard of
+    /// it, which is not before it was asked.
+    fn extended(&self, asked: Instant, deadline: Duration) {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        if since.elapsed() < deadline {
+            *since = asked;
+        }
+    }
 }
 
 impl Hold {
-    /// Whether another worker may have the message by now: then this one may store a result, but neither give it back,
+    /// Whether another worker may have the message by now, which no extension undoes: then this one may store a result, but neither give it back,
     /// nor retry it, nor declare it dead.
     pub(crate) fn is_lost(&self) -> bool {
         self.held.since().elapsed() >= self.holds.deadline

@@ -46,8 +46,16 @@ const CROSSED_MAX: Duration = Duration::from_millis(250);
 const TICK: Duration = Duration::from_millis(50);
 const TICK_IDLE: Duration = Duration::from_secs(1);
 
+/// A turn of the loop that takes this long says that the process stood still, and how soon after that all is read that
+/// came meanwhile.
+const STILL_MIN: Duration = Duration::from_secs(2);
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(2);
+
 /// How long after a failed attempt to make a deleted consumer again.
 const REMAKE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a drain looks around without being told.
+const DRAIN_LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Feed {
@@ -86,6 +94,8 @@ pub(crate) struct Intake {
     is_up: bool,
     /// When the loop turned last: what comes in now came since then.
     turned: Instant,
+    /// The process stood still from the first moment on; what comes until the second one may have come before it.
+    stood_still: Option<(Instant, Instant)>,
     looked: Instant,
     beats: Arc<AtomicU64>,
 }
@@ -109,6 +119,7 @@ impl Intake {
             tags: 0,
             is_up: true,
             turned: Instant::now(),
+            stood_still: None,
             looked: Instant::now(),
             beats,
         }
@@ -169,6 +180,8 @@ impl Intake {
                     self.machinery.grace_over.cancel();
                 }
                 () = tokio::time::sleep_until(last) => return,
+                // Waiting for a long handler is no standstill: the watchdog counts these turns.
+                () = tokio::time::sleep(DRAIN_LOOK) => {}
             }
             self.beats.fetch_add(1, Ordering::Relaxed);
         }
@@ -298,9 +311,24 @@ impl Intake {
         Some((index, pull))
     }
 
+    /// The loop may turn some times after a freeze before the connection reads what came meanwhile.
+    fn notice_freeze(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.turned) > STILL_MIN {
+            self.stood_still = Some((self.turned, now + CAUGHT_UP_WITHIN));
+        }
+    }
+
+    /// Since when what comes in now may have lain in a buffer: since the last turn; after a freeze, since before it.
+    fn came_since(&mut self, now: Instant) -> Instant {
+        self.notice_freeze(now);
+        match self.stood_still {
+            Some((since, until)) if now < until => since,
+            _ => self.turned,
+        }
+    }
+
     fn delivered(&mut self, mut delivery: Delivery) {
-        // It may have lain in a buffer since the last turn, longest in a process that was frozen.
-        delivery.received = self.turned;
+        delivery.received = self.came_since(delivery.received);
         // The consumer's name tells which pull it answers: there is one open pull per consumer at most.
         let key = (delivery.stream.clone(), delivery.consumer.clone());
         let Some(&index) = self.by_consumer.get(&key) else { return };
@@ -339,6 +367,7 @@ impl Intake {
     async fn look_around(&mut self) {
         self.begin_crossed();
         let now = Instant::now();
+        self.notice_freeze(now);
         while let Some((index, delivery)) = self.crossed.pop_front() {
             if now.saturating_duration_since(delivery.received) < CROSSED_MAX - TICK {
                 self.crossed.push_front((index, delivery));
