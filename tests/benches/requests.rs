@@ -34,11 +34,13 @@ fn body() -> Value {
 
 fn main() -> Result<()> {
     let number = std::env::args().filter_map(|text| text.parse().ok()).next_back().unwrap_or(REQUESTS);
+    // For a profiler: the yardstick would be in the picture.
+    let is_alone = std::env::args().any(|text| text == "--alone");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(number))
+    runtime.block_on(run(number, is_alone))
 }
 
-async fn run(number: usize) -> Result<()> {
+async fn run(number: usize, is_alone: bool) -> Result<()> {
     let fleet = Fleet::start().await?;
     let bare = Bare::start(&fleet.url()).await?;
     let _worker = fleet.run(fleet.worker("bench").slots(IN_FLIGHT).capability("bench", no_op), "bench").await?;
@@ -46,7 +48,7 @@ async fn run(number: usize) -> Result<()> {
     println!("{number} requests, {IN_FLIGHT} in flight, {} byte bodies", body().to_string().len());
     let mut ratios = Vec::new();
     for round in 0..=ROUNDS {
-        let yardstick = bare.requests(number).await?;
+        let yardstick = if is_alone { Duration::ZERO } else { bare.requests(number, IN_FLIGHT).await? };
         let ours = requests(&fleet, number).await?;
         if round == 0 {
             continue; // warm-up
@@ -66,6 +68,8 @@ async fn run(number: usize) -> Result<()> {
     let publish = bare.publish_one_by_one(ONE_BY_ONE).await?;
     let ours = one_by_one(&fleet, ONE_BY_ONE).await?;
     println!("  one acknowledged publish: p50 {:?} p99 {:?}", at(&publish, 0.50), at(&publish, 0.99));
+    let loops = bare.requests(ONE_BY_ONE, 1).await?;
+    println!("  the bare loop:            mean {:?}", loops / ONE_BY_ONE as u32);
     println!("  submit to outcome:        p50 {:?} p99 {:?}", at(&ours, 0.50), at(&ours, 0.99));
     println!("  p50 is {:.1} acknowledged publishes", at(&ours, 0.50).as_secs_f64() / at(&publish, 0.50).as_secs_f64());
     Ok(())
@@ -165,7 +169,7 @@ impl Bare {
         Ok(Self { context, client, _serving: serving })
     }
 
-    async fn requests(&self, number: usize) -> Result<Duration> {
+    async fn requests(&self, number: usize, in_flight: usize) -> Result<Duration> {
         static BATCH: AtomicUsize = AtomicUsize::new(0);
         let batch = BATCH.fetch_add(1, Ordering::Relaxed);
         let body: bytes::Bytes = body().to_string().into();
@@ -182,7 +186,7 @@ impl Bare {
                     told.next().await.unwrap();
                 }
             })
-            .buffer_unordered(IN_FLIGHT)
+            .buffer_unordered(in_flight)
             .collect::<Vec<()>>()
             .await;
         Ok(began.elapsed())

@@ -41,12 +41,12 @@ impl Job {
         );
         match next {
             Next::Complete(reply) => self.complete(request, reply).await,
-            Next::Expire => self.expire(request).await,
-            Next::GiveUp(failure) => self.give_up(request, failure, &[]).await,
-            Next::Retry { failure, delay } => self.retry(request, &failure, delay).await,
-            Next::Snooze { delay } => self.snooze(request, delay).await,
-            Next::Drop => self.drop_cancelled(request).await,
-            Next::HandBack => self.hand_back().await,
+            Next::Expire => Box::pin(self.expire(request)).await,
+            Next::GiveUp(failure) => Box::pin(self.give_up(request, failure, &[])).await,
+            Next::Retry { failure, delay } => Box::pin(self.retry(request, &failure, delay)).await,
+            Next::Snooze { delay } => Box::pin(self.snooze(request, delay)).await,
+            Next::Drop => Box::pin(self.drop_cancelled(request)).await,
+            Next::HandBack => Box::pin(self.hand_back()).await,
         }
     }
 
@@ -84,7 +84,7 @@ impl Job {
             let found = self.insist("outcome lookup", || machinery.lookup.outcome(&request.id)).await;
             return match found {
                 Some(Some(outcome)) => self.superseded(request, &outcome).await,
-                Some(None) => self.hand_back().await,
+                Some(None) => Box::pin(self.hand_back()).await,
                 None => {}
             };
         }
@@ -273,7 +273,7 @@ impl Job {
         let inline_max = limits::BODY_INLINE_BYTES_MAX.min(machinery.connection.payload_bytes_max() / 2);
         if outcome.body.len() > inline_max {
             let body = Bytes::from(std::mem::take(&mut outcome.body));
-            let object = self.insist("large result", || machinery.payloads.put(&body)).await?;
+            let object = Box::pin(self.insist("large result", || machinery.payloads.put(&body))).await?;
             outcome.payload_ref = Some(object);
         }
         let headers = outcome.headers();
@@ -282,7 +282,7 @@ impl Job {
         match machinery.publisher.settle(&outgoing).await {
             Ok(settled) => Some(settled),
             Err(error) => {
-                self.refused(&error).await;
+                Box::pin(self.refused(&error)).await;
                 None
             }
         }

@@ -72,6 +72,7 @@ impl Job {
         self.leave_alive().await;
     }
 
+    /// What is rare is boxed: the way of a fresh request that completes is what every message carries in memory.
     async fn go(&mut self) {
         let fallback = Machinery::fallback_id(self.route(), &self.delivery);
         let (mut request, refusal) = match Request::read(&self.delivery.message.headers, fallback) {
@@ -80,18 +81,18 @@ impl Job {
         };
         let mut alone = false;
         if !self.is_fresh(&request) {
-            let Some(before) = self.look_before(&mut request).await else { return };
+            let Some(before) = Box::pin(self.look_before(&mut request)).await else { return };
             match before {
-                Before::Done(outcome) => return self.superseded(&request, &outcome).await,
-                Before::Poison(killed) => return self.poisoned(&request, &killed).await,
+                Before::Done(outcome) => return Box::pin(self.superseded(&request, &outcome)).await,
+                Before::Poison(killed) => return Box::pin(self.poisoned(&request, &killed)).await,
                 Before::Run { alone: is_alone } => alone = is_alone,
             }
         }
         if let Some(failure) = refusal {
-            return self.give_up(&request, failure, &[]).await;
+            return Box::pin(self.give_up(&request, failure, &[])).await;
         }
         if self.is_expired(&request) {
-            return self.expire(&request).await;
+            return Box::pin(self.expire(&request)).await;
         }
         let Some(leave) = self.begin(&request, alone).await else { return };
         let body = match self.body(&request).await {
@@ -99,7 +100,7 @@ impl Job {
             Ok(None) => return self.count(End::Lost),
             Err(failure) => {
                 drop(leave);
-                return self.conclude_failure(&request, failure).await;
+                return Box::pin(self.conclude_failure(&request, failure)).await;
             }
         };
         self.machinery.metrics.begun(self.served().capability.as_str(), self.machinery.age(&self.delivery));
@@ -117,7 +118,7 @@ impl Job {
             let leave = tokio::select! {
                 leave = machinery.gate.enter(alone) => leave,
                 () = machinery.shutdown.begun() => {
-                    self.hand_back().await;
+                    Box::pin(self.hand_back()).await;
                     return None;
                 }
             };
@@ -128,20 +129,20 @@ impl Job {
                 self.count(End::Lost);
                 return None;
             }
-            let mark = self.insist("poison mark", || machinery.marks.put(&self.delivery)).await?;
+            let mark = Box::pin(self.insist("poison mark", || machinery.marks.put(&self.delivery))).await?;
             self.is_marked = true;
             let earlier = mark.takers.split_last().map_or(&[][..], |(_, earlier)| earlier);
             match verdict(earlier.len()) {
                 Verdict::Poison => {
                     drop(leave);
-                    self.poisoned(request, earlier).await;
+                    Box::pin(self.poisoned(request, earlier)).await;
                     return None;
                 }
                 // A replica that was behind told of fewer marks than there are.
                 Verdict::Alone if !alone => {
                     drop(leave);
                     alone = true;
-                    if !self.take_back_mark().await {
+                    if !Box::pin(self.take_back_mark()).await {
                         return None;
                     }
                 }
@@ -217,6 +218,10 @@ impl Job {
     /// The body, from the object store where it travels by reference; none if another worker has the message by now.
     async fn body(&self, request: &Request) -> Result<Option<Bytes>, Failure> {
         let Some(object) = &request.payload_ref else { return Ok(Some(self.delivery.message.body.clone())) };
+        Box::pin(self.fetch_body(object)).await
+    }
+
+    async fn fetch_body(&self, object: &str) -> Result<Option<Bytes>, Failure> {
         let mut tries = 0;
         loop {
             let failure = match self.machinery.payloads.get(object).await {

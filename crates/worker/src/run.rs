@@ -58,7 +58,7 @@ impl Job {
         let ended = tokio::time::timeout(machinery.config.stop_grace, &mut handler).await;
         match ended {
             Ok(ended) => late(why, ended, limit),
-            Err(_) => self.give_up_on(handler, why, limit).await,
+            Err(_) => Box::pin(self.give_up_on(handler, why, limit)).await,
         }
     }
 
