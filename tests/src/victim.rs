@@ -38,6 +38,8 @@ pub struct Orders {
     pub drain_grace: Duration,
     /// How long each attempt takes, whatever the request says.
     pub works: Option<Duration>,
+    /// How many of the first attempts fail, whatever the request says.
+    pub fails: Option<u32>,
     /// Where it notes each attempt that it begins: attempt and request id, a line each.
     pub diary: PathBuf,
 }
@@ -72,6 +74,7 @@ impl Orders {
             slots: 1,
             drain_grace: Duration::from_secs(10),
             works: None,
+            fails: None,
             diary: diary.to_owned(),
         }
     }
@@ -105,6 +108,15 @@ impl Victim {
     /// When it has ended.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         Ok(signal::kill(Pid::from_raw(i32::try_from(self.pid()?)?), signal)?)
+    }
+
+    /// Freezes it: when this returns, all of it stands still.
+    ///
+    /// # Errors
+    /// When it has ended, or goes on.
+    pub async fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        stands_still(self.pid()?).await
     }
 
     /// Waits until it serves.
@@ -167,6 +179,27 @@ impl Victim {
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+/// Waits until a process that was sent SIGSTOP stands still: its threads stop one by one, and each goes on until it does.
+///
+/// # Errors
+/// When it goes on for 5 s.
+pub async fn stands_still(pid: u32) -> Result<()> {
+    let stopped = async {
+        loop {
+            let threads = fs::read_dir(format!("/proc/{pid}/task"))?;
+            let stats =
+                threads.flatten().map(|thread| fs::read_to_string(thread.path().join("stat")).unwrap_or_default());
+            // The state stands behind the name, which is in parentheses; a thread that has ended has none.
+            let mut states = stats.filter_map(|stat| stat.rsplit_once(')')?.1.trim_start().chars().next());
+            if states.all(|state| state == 'T') {
+                return Ok::<_, std::io::Error>(());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    Ok(tokio::time::timeout(Duration::from_secs(5), stopped).await.context("a stopped process goes on")??)
 }
 
 /// The attempts that victims began, as their diary tells.

@@ -15,7 +15,7 @@ async fn work(ctx: Context, task: Task) -> Result<String, Failure> {
     ctx.progress(0.0, "begun").await;
     tokio::time::sleep(orders.works.unwrap_or(Duration::from_millis(task.works_ms))).await;
     let failure = Failure::new("as_told", format!("attempt {} fails", ctx.attempt()));
-    match ctx.attempt() <= task.fails {
+    match ctx.attempt() <= orders.fails.unwrap_or(task.fails) {
         true if task.gives_up => Err(failure.give_up()),
         true => Err(failure),
         false => Ok("x".repeat(task.result_bytes)),

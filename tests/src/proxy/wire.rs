@@ -24,6 +24,8 @@ use tokio::{
     sync::watch,
 };
 
+use crate::victim::stands_still;
+
 use super::{
     Direction, Flow,
     frame::Frame,
@@ -131,9 +133,12 @@ impl Wire {
         if let Some(signal) = signal {
             let mut victim = self.victim.subscribe();
             let pid = victim.wait_for(Option::is_some).await.ok().and_then(|pid| *pid);
-            if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()) {
+            if let Some((pid, number)) = pid.and_then(|pid| Some((pid, i32::try_from(pid).ok()?))) {
                 // Whoever started it has not waited for it yet, so the number is still its own.
-                let _ = signal::kill(Pid::from_raw(pid), signal);
+                let _ = signal::kill(Pid::from_raw(number), signal);
+                if signal == Signal::SIGSTOP {
+                    let _ = stands_still(pid).await;
+                }
             }
         }
         self.tripped.send_modify(|tripped| tripped.push(Instant::now()));
