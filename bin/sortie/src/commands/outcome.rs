@@ -83,14 +83,14 @@ pub(crate) fn answer(outcome: &Outcome, output: Output) -> Result<ExitCode, Prob
     }
     match outcome.failure() {
         Some(failure) => {
-            let message = format!("request {} is {}: {failure}", outcome.id, outcome.status);
+            let message = format!("request {} {}: {failure}", outcome.id, outcome.status);
             let problem = Problem::new(ExitCode::WorkFailed, message);
             let attempts: Vec<String> = failure
                 .attempts
                 .iter()
                 .map(|attempt| format!("attempt {}: {}: {}", attempt.attempt, attempt.code, attempt.message))
                 .collect();
-            Err(if attempts.is_empty() { problem } else { problem.advise(attempts.join("\n  ")) })
+            Err(if attempts.len() < 2 { problem } else { problem.advise(attempts.join("\n  ")) })
         }
         None => {
             show_result(outcome, output)?;

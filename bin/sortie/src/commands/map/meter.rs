@@ -17,6 +17,7 @@ const TICK: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Meter {
     bar: ProgressBar,
+    shares_terminal: bool,
     done: u64,
     failed: u64,
     pending: u64,
@@ -29,7 +30,7 @@ impl Meter {
             bar.set_style(style);
         }
         bar.enable_steady_tick(TICK);
-        Self { bar, done: 0, failed: 0, pending: 0 }
+        Self { bar, shares_terminal: io::stdout().is_terminal(), done: 0, failed: 0, pending: 0 }
     }
 
     pub(super) fn count(&mut self, end: End, in_flight: usize) {
@@ -49,7 +50,8 @@ impl Meter {
 
     /// Prints without being in each other's way on one terminal.
     pub(super) fn beside<T>(&self, print: impl FnOnce() -> T) -> T {
-        self.bar.suspend(print)
+        // To step aside is to draw anew, which for every line costs more than the line.
+        if self.shares_terminal { self.bar.suspend(print) } else { print() }
     }
 
     /// Says what was not well, and what it all comes to.
