@@ -25,6 +25,11 @@ const IN_FLIGHT_MAX: usize = 4_096;
 /// How long one acknowledgement is waited for.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the first one is waited for where trying again is harmless; twice as long each time after it. What a leader
+/// has in hand when it leaves is never answered, and a worker's slots wait for it; a broker that is only slow is given
+/// longer with every try.
+const ACK_TIMEOUT_FIRST: Duration = Duration::from_secs(1);
+
 /// What the broker says of a stored message.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Stored {
@@ -65,12 +70,16 @@ impl Publisher {
     /// # Errors
     /// What the broker says; after `TimedOut` the message may be stored all the same.
     pub async fn publish(&self, outgoing: &Outgoing) -> Result<Stored, Error> {
+        self.publish_once(outgoing, ACK_TIMEOUT).await
+    }
+
+    async fn publish_once(&self, outgoing: &Outgoing, timeout: Duration) -> Result<Stored, Error> {
         outgoing.headers.check().map_err(|fault| Error::new(Kind::TooLarge, fault))?;
         let Ok(_permit) = self.in_flight.acquire().await else {
             return Err(Error::new(Kind::Unreachable, "the connection is closed"));
         };
         let Outgoing { subject, headers, body } = outgoing;
-        let answer = self.connection.request(subject.clone(), Some(headers), body.clone(), ACK_TIMEOUT).await;
+        let answer = self.connection.request(subject.clone(), Some(headers), body.clone(), timeout).await;
         let answer = answer.map_err(|error| match error.kind() {
             Kind::NoResponders => {
                 Error::new(Kind::NoResponders, format!("no stream takes {subject}; `sortie topology apply` makes them"))
@@ -87,8 +96,9 @@ impl Publisher {
     pub async fn settle(&self, outgoing: &Outgoing) -> Result<Settled, Error> {
         let mut waits = Waits::new(Duration::from_millis(5), Duration::from_secs(2));
         let mut tried = 0_u64;
+        let mut timeout = ACK_TIMEOUT_FIRST;
         loop {
-            match self.publish(outgoing).await {
+            match self.publish_once(outgoing, timeout).await {
                 Ok(stored) => return Ok(Settled::Stored(stored)),
                 Err(error) if error.kind() == Kind::WrongSequence => return Ok(Settled::Superseded),
                 Err(error) if error.disposition() != Disposition::Retry => return Err(error),
@@ -97,6 +107,7 @@ impl Publisher {
                     if tried.is_power_of_two() && tried > 2 {
                         tracing::warn!(subject = outgoing.subject, tried, %error, "publish not settled, trying again");
                     }
+                    timeout = (timeout * 2).min(ACK_TIMEOUT);
                     tokio::time::sleep(waits.next()).await;
                 }
             }

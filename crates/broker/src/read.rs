@@ -16,8 +16,9 @@ use crate::{
     error::{Error, Kind},
 };
 
-/// How long the answer to a direct get is waited for.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the answer to a direct get is waited for, and then once more. A read is harmless to repeat, and what a server
+/// has in hand when it leaves is never answered.
+const READ_TIMEOUTS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(2)];
 
 /// Subjects that one multi-get may name: the server stops at 1,024 results.
 const MANY_MAX: usize = 1_000;
@@ -143,8 +144,8 @@ impl Reader {
     }
 
     async fn one(&self, subject: String, body: Bytes) -> Result<Option<StoredMessage>, Error> {
-        let answer = self.connection.request(subject.clone(), None, body, READ_TIMEOUT).await;
-        let answer = answer.map_err(|error| error.during(&subject))?;
+        let asking = |timeout| self.connection.request(subject.clone(), None, body.clone(), timeout);
+        let answer = again(asking).await.map_err(|error| error.during(&subject))?;
         match answer.status {
             Some((404, _)) => Ok(None),
             Some((code, text)) => Err(Error::new(Kind::Api(u64::from(code)), text)),
@@ -153,6 +154,10 @@ impl Reader {
     }
 
     async fn many(&self, stream: &str, body: String) -> Result<Page, Error> {
+        again(|timeout| self.many_once(stream, body.clone(), timeout)).await
+    }
+
+    async fn many_once(&self, stream: &str, body: String, timeout: Duration) -> Result<Page, Error> {
         let inbox = self.connection.new_inbox();
         let mut answers = self.connection.subscribe(inbox.clone()).await?;
         let question = Outgoing::new(format!("$JS.API.DIRECT.GET.{stream}"), body);
@@ -160,7 +165,7 @@ impl Reader {
         let mut page = Page { messages: Vec::new(), next: None };
         loop {
             let silence = || Error::new(Kind::TimedOut, format!("reading {stream}: no answer"));
-            let answer = tokio::time::timeout(READ_TIMEOUT, answers.next()).await.map_err(|_| silence())?;
+            let answer = tokio::time::timeout(timeout, answers.next()).await.map_err(|_| silence())?;
             let answer = answer.ok_or_else(silence)?;
             match answer.status {
                 None => page.messages.push(stored(answer)),
@@ -177,6 +182,22 @@ impl Reader {
             }
         }
     }
+}
+
+/// Asks until there is an answer, or every timeout has passed.
+async fn again<T, F, Fut>(ask: F) -> Result<T, Error>
+where
+    F: Fn(Duration) -> Fut,
+    Fut: Future<Output = Result<T, Error>>,
+{
+    let [first @ .., last] = READ_TIMEOUTS;
+    for timeout in first {
+        match ask(timeout).await {
+            Err(error) if error.kind() == Kind::TimedOut => {}
+            answered => return answered,
+        }
+    }
+    ask(last).await
 }
 
 /// A direct get's answer carries subject, sequence and time as headers of their own.
