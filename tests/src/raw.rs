@@ -7,6 +7,10 @@ use broker::{Reader, StoredMessage};
 use bytes::Bytes;
 use protocol::{Headers, RequestId, header};
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::Fleet;
 
@@ -41,6 +45,28 @@ pub async fn request(
 ) -> Result<RequestId> {
     let sequence = publish(fleet, &format!("{}.request.{capability}", fleet.namespace), headers, body).await?;
     Ok(RequestId::of_sequence(sequence))
+}
+
+/// Publishes a block of headers byte by byte as it is, over a connection of its own.
+///
+/// # Errors
+/// When the broker refuses it.
+pub async fn publish_bytes(fleet: &Fleet, subject: &str, headers: &[u8], body: &[u8]) -> Result<()> {
+    let mut stream = TcpStream::connect(fleet.url().trim_start_matches("nats://")).await?;
+    let mut message = b"CONNECT {\"verbose\":false,\"headers\":true}\r\n".to_vec();
+    message.extend(format!("HPUB {subject} {} {}\r\n", headers.len(), headers.len() + body.len()).bytes());
+    message.extend(headers.iter().chain(body).chain(b"\r\nPING\r\n"));
+    stream.write_all(&message).await?;
+    let mut answers = String::new();
+    let mut some = [0; 4_096];
+    while !answers.contains("PONG") {
+        let count = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut some)).await??;
+        answers += &String::from_utf8_lossy(&some[..count]);
+        if count == 0 || answers.contains("-ERR") {
+            bail!("{subject}: {answers}");
+        }
+    }
+    Ok(())
 }
 
 /// Asks the broker's API.

@@ -8,7 +8,7 @@ use client::ErrorKind;
 use protocol::{ContentType, DeadLetter, RequestId, Status, codes, limits};
 use serde_json::{Value, json};
 use sortie_tests::{Fleet, PATIENCE, count, fleet::capability, raw, until};
-use worker::{Backoff, CapabilityConfig, Context, Failure, RetryPolicy};
+use worker::{Backoff, CapabilityConfig, Context, Failure, Kind, RetryPolicy};
 
 async fn echo(_ctx: Context, input: Value) -> Result<Value, Failure> {
     Ok(input)
@@ -279,4 +279,32 @@ async fn the_brokers_headers_never_leak_and_foreign_ones_stay() -> Result<()> {
     }
     nothing_waits(&fleet).await;
     worker.stop().await
+}
+
+/// The client library ends its connection over such a block and makes it again: the others hardly notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_of_headers_that_cannot_be_read_does_not_stop_the_others() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let worker = fleet.run(fleet.worker("echo").capability("echo", echo), "echo").await?;
+    for block in
+        [&b"NATS/1.0\r\nX-Bad: \xff\xfe\r\n\r\n"[..], b"NATS/1.0\r\nno colon\r\n\r\n", b"NATS/1.0\r\nX \x01: 1\r\n\r\n"]
+    {
+        raw::publish_bytes(&fleet, "fleet.request.echo", block, b"1").await?;
+        for number in 0..20 {
+            let outcome = fleet.client.request(&capability("echo"), &number).call(PATIENCE).await?;
+            assert_eq!((outcome.status, outcome.attempt), (Status::Completed, 1));
+        }
+    }
+    worker.stop().await
+}
+
+/// Over this one it panics, and nothing makes the connection again: a worker that went on would do nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_connection_has_ended_for_good_ends() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let worker = fleet.run(fleet.worker("echo").capability("echo", echo), "echo").await?;
+    raw::publish_bytes(&fleet, "fleet.request.echo", b"NATS/1.0\r\nX-Bad: a\rb\r\n\r\n", b"1").await?;
+    let error = tokio::time::timeout(PATIENCE, worker.ended()).await?.unwrap_err();
+    assert_eq!(error.downcast::<worker::Error>()?.kind(), Kind::Stuck);
+    Ok(())
 }

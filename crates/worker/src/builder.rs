@@ -316,6 +316,9 @@ impl Builder {
         let ended = tokio::select! {
             ended = Intake::new(Arc::clone(&machinery), beats).run() => ended,
             Ok(verdict) = verdict => Err(Error::new(Kind::Stuck, verdict.sentence())),
+            () = closed_for_good(machinery.connection.link()) => {
+                Err(Error::new(Kind::Stuck, "the connection has ended and cannot be made again: start the process again"))
+            }
         };
         drop(renewal);
         presence.leave().await;
@@ -403,6 +406,11 @@ fn wrap(handler: BoxService, own: &[AnyLayer], of_worker: &[AnyLayer], metrics: 
         service = wrapping(service);
     }
     layer::any(layer::Trace)(layer::any(layer::Measure(metrics.clone()))(service))
+}
+
+/// The client library makes a connection again by itself, except where it panics over what it reads.
+async fn closed_for_good(mut link: tokio::sync::watch::Receiver<broker::Link>) {
+    while link.changed().await.is_ok() {}
 }
 
 async fn listen_for_cancels(machinery: &Arc<Machinery>) -> Result<task::Owned<()>, Error> {
