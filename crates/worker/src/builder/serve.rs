@@ -1,0 +1,222 @@
+//! Serving what was built: the machinery's thread, what all its parts share, and the watchdog beside it.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::AtomicU64,
+        mpsc::{Sender, channel},
+    },
+};
+
+use broker::{BrokerClock, Bucket, Connection, PayloadStore, Publisher, task, topology};
+use client::Client;
+use protocol::{
+    Capability, InstanceId, Kind as AgentKind, Subject,
+    control::CancelNotice,
+    subject::Verb,
+    topology::{Names, Source, ack_deadline, worker_consumer},
+};
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::Builder;
+use crate::{
+    BoxService, Metrics,
+    cancels::Cancels,
+    context::{Shared, Surroundings},
+    error::{Error, Kind},
+    gate::Gate,
+    hold::Holds,
+    intake::Intake,
+    layer::{self, AnyLayer},
+    lookup::Lookup,
+    machinery::{Machinery, Route, Served},
+    marks::Marks,
+    presence::Presence,
+    slots::Slots,
+    watchdog,
+};
+
+impl Builder {
+    /// Runs the machinery on a thread of its own and waits for its end.
+    pub(super) async fn run_machinery(self, kind: AgentKind, names: Vec<Capability>) -> Result<(), Error> {
+        let handlers = Handle::current();
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        // Dropping this future, too, asks for a drain.
+        let _guard = self.shutdown.clone().unwrap_or_default().token().drop_guard();
+        let thread = std::thread::Builder::new().name("sortie-machinery".to_owned()).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let ended = match runtime {
+                Ok(runtime) => runtime.block_on(self.serve(handlers, kind, names)),
+                Err(error) => Err(Error::new(Kind::Configuration, format!("no runtime: {error}"))),
+            };
+            // Nobody waits any more where the caller was dropped.
+            let _ = answer.send(ended);
+        });
+        thread.map_err(|error| Error::new(Kind::Configuration, format!("no thread: {error}")))?;
+        answered
+            .await
+            .unwrap_or_else(|_| Err(Error::new(Kind::Stuck, "the worker's machinery panicked: start it again")))
+    }
+
+    async fn serve(self, handlers: Handle, kind: AgentKind, names: Vec<Capability>) -> Result<(), Error> {
+        let connection = Connection::open(self.config.broker.clone()).await?;
+        let schemas: Vec<(Value, Value)> = self.declared.iter().map(|declared| declared.schemas.clone()).collect();
+        let health = self.health.clone();
+        let (machinery, lookups) = self.assemble(connection, handlers, kind, names).await?;
+        let _lookups = task::spawn("lookups", lookups);
+        for route in &machinery.routes {
+            topology::ensure_consumer(&machinery.connection, &route.consumer).await?;
+        }
+        let _cancels = listen_for_cancels(&machinery).await?;
+        let _extender = {
+            let machinery = Arc::clone(&machinery);
+            task::spawn("extender", async move { machinery.holds.extend_forever(&machinery.connection).await })
+        };
+        let presence = Arc::new(Presence::announce(&machinery, &schemas).await?);
+        let renewal = {
+            let presence = Arc::clone(&presence);
+            task::spawn("presence", async move { presence.renew().await })
+        };
+        let beats = Arc::new(AtomicU64::new(0));
+        let (_end_of_watch, verdict) = start_watchdog(&machinery, &beats);
+        health.ready();
+        tracing::info!(instance = %machinery.surroundings.instance, slots = machinery.slots.total(), "ready");
+        let ended = tokio::select! {
+            ended = Intake::new(Arc::clone(&machinery), beats).run() => ended,
+            Ok(verdict) = verdict => Err(Error::new(Kind::Stuck, verdict.sentence())),
+            () = closed_for_good(machinery.connection.link()) => {
+                Err(Error::new(Kind::Stuck, "the connection has ended and cannot be made again: start the process again"))
+            }
+        };
+        drop(renewal);
+        presence.leave().await;
+        // What was said last (acknowledgements, hand-backs) must leave before the connection goes.
+        if let Err(error) = machinery.connection.flush().await {
+            tracing::debug!(%error, "not flushed");
+        }
+        ended
+    }
+
+    async fn assemble(
+        self,
+        connection: Connection,
+        handlers: Handle,
+        kind: AgentKind,
+        names: Vec<Capability>,
+    ) -> Result<(Arc<Machinery>, impl Future<Output = ()> + Send), Error> {
+        let streams = Names::of(&self.config.namespace);
+        let requests = topology::wait_for_stream(&connection, &streams.requests, self.config.streams_within).await?;
+        let replicas = requests.stream.replicas;
+        let (deadline, interval) = ack_deadline(replicas);
+        let publisher = Publisher::new(&connection);
+        let instance = InstanceId::generate();
+        let clock = BrokerClock::unadjusted();
+        clock.adjust(&connection, &streams.requests).await?;
+        let metrics = Metrics::new(&self.registry);
+        let metrics = metrics.map_err(|error| Error::new(Kind::Configuration, format!("metrics: {error}")))?;
+        let (lookup, answerer) = Lookup::new(&connection, &self.config.namespace);
+        let caps = self.declared.iter().map(|declared| declared.config.slots).collect();
+        let namespace = &self.config.namespace;
+        let routes = names.iter().enumerate().flat_map(|(served, capability)| {
+            Source::ALL.map(|source| Route {
+                consumer: worker_consumer(namespace, capability, source, replicas),
+                source,
+                served,
+            })
+        });
+        let routes = routes.collect();
+        let shared: Shared = Arc::new(self.shared);
+        let surroundings = Arc::new(Surroundings {
+            connection: connection.clone(),
+            client: Client::new(connection.clone(), namespace.clone()),
+            publisher: publisher.clone(),
+            namespace: namespace.clone(),
+            instance: instance.clone(),
+            kind,
+            state: Bucket::new(&connection, &publisher, streams.state.clone()),
+            shared,
+        });
+        let layers = self.layers;
+        let served = self.declared.into_iter().zip(names).map(|(declared, capability)| Served {
+            service: wrap(declared.service, &declared.layers, &layers, &metrics),
+            config: declared.config,
+            capability,
+        });
+        let machinery = Machinery {
+            payloads: PayloadStore::new(&connection, streams.payloads.clone()),
+            marks: Marks::new(&connection, &publisher, streams.state.clone(), instance),
+            holds: Holds::new(deadline, interval),
+            slots: Slots::new(self.config.slots, caps),
+            served: served.collect(),
+            names: streams,
+            connection,
+            publisher,
+            clock,
+            lookup,
+            cancels: Cancels::default(),
+            gate: Gate::default(),
+            metrics,
+            surroundings,
+            routes,
+            handlers,
+            shutdown: self.shutdown.unwrap_or_default(),
+            grace_over: CancellationToken::new(),
+            config: self.config,
+        };
+        Ok((Arc::new(machinery), answerer.run()))
+    }
+}
+
+/// The order of layers; `layer` says it in words.
+fn wrap(handler: BoxService, own: &[AnyLayer], of_worker: &[AnyLayer], metrics: &Metrics) -> BoxService {
+    let mut service = layer::any(layer::CatchPanic)(handler);
+    for wrapping in own.iter().rev().chain(of_worker.iter().rev()) {
+        service = wrapping(service);
+    }
+    layer::any(layer::Trace)(layer::any(layer::Measure(metrics.clone()))(service))
+}
+
+/// The client library makes a connection again by itself, except where it panics over what it reads.
+async fn closed_for_good(mut link: tokio::sync::watch::Receiver<broker::Link>) {
+    while link.changed().await.is_ok() {}
+}
+
+async fn listen_for_cancels(machinery: &Arc<Machinery>) -> Result<task::Owned<()>, Error> {
+    let subject = Subject::Control { instance: None, verb: Verb::Cancel }.render(&machinery.config.namespace);
+    let mut notices = machinery.connection.subscribe(subject).await?;
+    let machinery = Arc::clone(machinery);
+    Ok(task::spawn("cancels", async move {
+        while let Some(message) = notices.next().await {
+            match serde_json::from_slice::<CancelNotice>(&message.body) {
+                Ok(notice) => machinery.cancels.hear(notice.ids, std::time::Instant::now()),
+                Err(error) => tracing::debug!(%error, "a cancel notice that cannot be read"),
+            }
+        }
+    }))
+}
+
+/// Starts the watchdog. It ends the process, or says its verdict where the configuration keeps it from that.
+fn start_watchdog(
+    machinery: &Arc<Machinery>,
+    beats: &Arc<AtomicU64>,
+) -> (Sender<()>, tokio::sync::oneshot::Receiver<watchdog::Verdict>) {
+    let (end, ended) = channel();
+    let (say, said) = tokio::sync::oneshot::channel();
+    let (weak, beats) = (Arc::downgrade(machinery), Arc::clone(beats));
+    let may_exit = machinery.config.exit_when_stuck;
+    let watch = move || {
+        let Some(verdict) = watchdog::watch(&weak, &beats, &ended) else { return };
+        if may_exit {
+            verdict.exit();
+        }
+        // Nobody listens any more where the worker has ended meanwhile.
+        let _ = say.send(verdict);
+    };
+    if let Err(error) = std::thread::Builder::new().name("sortie-watchdog".to_owned()).spawn(watch) {
+        tracing::warn!(%error, "no watchdog");
+    }
+    (end, said)
+}
