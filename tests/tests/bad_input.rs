@@ -308,3 +308,64 @@ async fn a_worker_whose_connection_has_ended_for_good_ends() -> Result<()> {
     assert_eq!(error.downcast::<worker::Error>()?.kind(), Kind::Stuck);
     Ok(())
 }
+
+/// Headers that fit, but leave no room for those of an outcome or of a retry.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_that_leave_no_room_do_not_keep_a_request_for_ever() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let config = CapabilityConfig::default()
+        .retry(RetryPolicy { attempts_max: 2, backoff: Backoff::fixed(Duration::from_millis(300)) });
+    let handler = |_: Context, kind: String| async move {
+        match kind.as_str() {
+            "fine" => Ok(()),
+            "snooze" => Err(Failure::snooze(Duration::from_millis(300))),
+            _ => Err(Failure::new("tea_is_cold", "no")),
+        }
+    };
+    let worker = fleet.run(fleet.worker("tea").capability_with("tea", config, handler), "tea").await?;
+    let full = "x".repeat(limits::HEADERS_BYTES_MAX - 40);
+    for name in ["X-Full", "baggage", "tracestate"] {
+        let id = raw::request(&fleet, "tea", &[(name, &full)], "\"fine\"").await?;
+        assert_eq!(fleet.client.wait(&id, PATIENCE).await?.status, Status::Completed, "{name}");
+        for kind in ["fail", "snooze"] {
+            let id = raw::request(&fleet, "tea", &[(name, &full)], format!("\"{kind}\"")).await?;
+            let outcome = fleet.client.wait(&id, PATIENCE).await?;
+            assert_eq!((outcome.status, outcome.attempt), (Status::Failed, 1), "{name} {kind}");
+        }
+    }
+    nothing_waits(&fleet).await;
+    assert_eq!(count::dead_ids(&fleet.client, &fleet.namespace).await?.len(), 6);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_beyond_all_bounds_is_cut_and_given_up() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let config = CapabilityConfig::default()
+        .retry(RetryPolicy { attempts_max: 3, backoff: Backoff::fixed(Duration::from_millis(300)) });
+    let handler = |_: Context, kind: String| async move {
+        let long = "ä".repeat(200_000);
+        let mut failure = Failure::new("tea_is_cold", "no");
+        match kind.as_str() {
+            "code" => failure.code = long,
+            "no code" => failure.code = String::new(),
+            "message" => failure.message = long,
+            "causes" => failure.causes = vec![long; 50],
+            "details" => failure.details = Some(vec![long; 50].into()),
+            _ => failure.attempts = vec![failure.record(1, None, Some(&long), protocol::time::now()); 500],
+        }
+        Err::<(), _>(failure)
+    };
+    let worker = fleet.run(fleet.worker("tea").capability_with("tea", config, handler), "tea").await?;
+    for kind in ["code", "no code", "message", "causes", "details", "attempts"] {
+        let outcome = fleet.client.request(&capability("tea"), kind).call(PATIENCE).await?;
+        let failure = outcome.failure().unwrap();
+        assert_eq!((outcome.attempt, failure.attempts.len()), (3, 3), "{kind}");
+        assert!(failure.code.len() <= 64 && !failure.code.is_empty(), "{kind}");
+        let letter =
+            until("its dead letter", PATIENCE, || async { fleet.client.dead_letter(&outcome.id).await.ok().flatten() });
+        assert_eq!(letter.await.letter.failure.code, failure.code, "{kind}");
+    }
+    nothing_waits(&fleet).await;
+    worker.stop().await
+}

@@ -109,3 +109,26 @@ async fn a_retry_that_waits_can_be_cancelled() -> Result<()> {
     assert_eq!(count::waiting(&fleet.client).await?, 0);
     worker.stop().await
 }
+
+/// A handler that means "never" says the longest wait there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absurd_wait_is_ten_years() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let handler = |_: Context, kind: String| async move {
+        Err::<(), _>(match kind.as_str() {
+            "snooze" => Failure::snooze(Duration::MAX),
+            "a million years" => Failure::snooze(Duration::from_secs(1_000_000 * 31_536_000)),
+            _ => Failure::new("busy", "no").retry_after(Duration::MAX),
+        })
+    };
+    let worker = fleet.run(fleet.worker("tea").slots(1).capability("tea", handler), "tea").await?;
+    let now = fleet.client.now().await?;
+    for kind in ["snooze", "a million years", "retry after"] {
+        let receipt = fleet.client.request(&capability("tea"), kind).submit().await?;
+        let waiting = until("it waits", PATIENCE, || async { fleet.client.later(10).await.ok()?.into_iter().next() });
+        let due = waiting.await.due.expect("a time");
+        assert!(due > now + TimeDelta::days(3_600) && due < now + TimeDelta::days(3_700), "{kind}: {due}");
+        assert_eq!(receipt.cancel().await?, Cancellation::Cancelled);
+    }
+    worker.stop().await
+}

@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
-use protocol::{Failure, RetryPolicy, codes, time::Timestamp};
+use protocol::{Failure, RetryPolicy, codes, duration, limits, time::Timestamp};
 
 use crate::Reply;
+
+/// A failure's code, in bytes.
+const CODE_BYTES_MAX: usize = 64;
+
+/// Causes that a failure keeps.
+const CAUSES_MAX: usize = 10;
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,11 +69,11 @@ pub(crate) fn decide(end: AttemptEnd, situation: &Situation<'_>) -> Next {
         AttemptEnd::HandedBack => return Next::HandBack,
         _ if is_over(situation.now) => return Next::Expire,
         AttemptEnd::Completed(reply) => return Next::Complete(reply),
-        AttemptEnd::Failed(failure) => failure,
+        AttemptEnd::Failed(failure) => bounded(failure),
     };
-    let after =
-        |delay: Duration| situation.now + chrono::TimeDelta::from_std(delay).unwrap_or(chrono::TimeDelta::MAX / 2);
+    let after = |delay: Duration| situation.now + chrono::TimeDelta::from_std(delay).unwrap_or_default();
     if let Some(delay) = failure.snoozed() {
+        let delay = delay.min(duration::DURATION_MAX);
         return if is_over(after(delay)) { Next::Expire } else { Next::Snooze { delay } };
     }
     let is_final = !failure.retryable || situation.give_up_codes.contains(&failure.code);
@@ -81,6 +87,26 @@ pub(crate) fn decide(end: AttemptEnd, situation: &Situation<'_>) -> Next {
         return Next::GiveUp(failure);
     }
     Next::Retry { failure, delay }
+}
+
+/// A failure as it may travel: handlers fill it as they like, and it has to fit into headers and messages.
+fn bounded(mut failure: Failure) -> Failure {
+    if failure.code.is_empty() {
+        failure.code = codes::HANDLER_FAILED.to_owned();
+    }
+    failure.code = limits::truncate(&failure.code, CODE_BYTES_MAX);
+    failure.message = limits::truncate(&failure.message, limits::FAILURE_MESSAGE_BYTES_MAX);
+    failure.retry_after = failure.retry_after.map(|delay| delay.min(duration::DURATION_MAX));
+    failure.causes.truncate(CAUSES_MAX);
+    for cause in &mut failure.causes {
+        *cause = limits::truncate(cause, limits::FAILURE_MESSAGE_BYTES_MAX);
+    }
+    let bytes = failure.details.as_ref().map_or(0, |details| details.to_string().len());
+    if bytes > limits::BODY_INLINE_BYTES_MAX {
+        failure.details = None;
+        failure.causes.push(format!("its details of {bytes} bytes were left out"));
+    }
+    failure
 }
 
 /// The failure of an attempt that took too long.
@@ -120,6 +146,7 @@ mod tests {
             (1, AttemptEnd::Failed(no_way.clone()), Next::GiveUp(no_way.clone())),
             (1, AttemptEnd::Failed(give_up.clone()), Next::GiveUp(give_up.clone())),
             (3, AttemptEnd::Failed(Failure::snooze(seconds(5))), Next::Snooze { delay: seconds(5) }),
+            (3, AttemptEnd::Failed(Failure::snooze(Duration::MAX)), Next::Snooze { delay: duration::DURATION_MAX }),
             (3, AttemptEnd::Cancelled, Next::Drop),
             (3, AttemptEnd::HandedBack, Next::HandBack),
         ] {

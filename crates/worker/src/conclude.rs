@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use broker::{Outgoing, Settled, scheduled_at};
 use bytes::Bytes;
 use protocol::{
-    DeadLetter, Failure, InstanceId, Outcome, Request, Status, Subject, codes, event, failure, limits,
-    mark::UniqueTries, subject, topology::Source,
+    DeadLetter, Failure, InstanceId, Outcome, Request, Status, Subject, TraceContext, codes, duration, event, failure,
+    limits, mark::UniqueTries, subject, time::Timestamp, topology::Source,
 };
 
 use crate::{
@@ -23,6 +23,12 @@ const HAND_BACK_DELAY: Duration = Duration::from_millis(50);
 
 /// After how long a message whose outcome the broker refuses to store is tried again.
 const REFUSED_DELAY: Duration = Duration::from_secs(5);
+
+/// Why a request is given up instead of tried again.
+const NO_ROOM: &str = "the request's headers leave no room for those of another attempt";
+
+/// The request's headers leave no room for those of another attempt.
+struct NoRoom;
 
 impl Job {
     /// Decides and carries out.
@@ -113,12 +119,12 @@ impl Job {
         };
         let namespace = &machinery.config.namespace;
         let at = Subject::Dead { capability, id: request.id.clone() }.render(namespace);
-        let mut headers = letter.headers(&self.delivery.message.headers);
-        if headers.check().is_err() {
-            // Foreign headers that are too many were the reason; the story alone fits.
-            headers = letter.headers(&protocol::Headers::new());
+        let with = |headers| Outgoing::new(&*at, self.delivery.message.body.clone()).with_headers(headers).expecting(0);
+        let mut outgoing = with(letter.headers(&self.delivery.message.headers));
+        if outgoing.headers.check().is_err() {
+            // Its own headers are too many beside the story; the story alone fits.
+            outgoing = with(letter.headers(&protocol::Headers::new()));
         }
-        let outgoing = Outgoing::new(at, self.delivery.message.body.clone()).with_headers(headers).expecting(0);
         if let Err(error) = machinery.publisher.settle(&outgoing).await {
             self.refused(&error).await;
             return None;
@@ -148,50 +154,63 @@ impl Job {
         next.attempt += 1;
         self.remember(&mut next.failures, request, failure);
         tracing::info!(request.id = %request.id, attempt = request.attempt, %failure, delay_ms = delay.as_millis(), "retrying");
-        self.put_off(next, delay, End::Retried).await;
+        if self.put_off(next, delay, End::Retried).await.is_err() {
+            let mut failure = failure.clone();
+            failure.causes.push(NO_ROOM.to_owned());
+            self.give_up(request, failure, &[]).await;
+        }
     }
 
     async fn snooze(&mut self, request: &Request, delay: Duration) {
         let mut next = request.clone();
         next.snoozes += 1;
-        self.put_off(next, delay, End::Snoozed).await;
+        if self.put_off(next, delay, End::Snoozed).await.is_err() {
+            self.give_up(request, Failure::new(codes::INVALID_HEADER, NO_ROOM), &[]).await;
+        }
     }
 
-    async fn put_off(&mut self, mut next: Request, delay: Duration, end: End) {
+    async fn put_off(&mut self, mut next: Request, delay: Duration, end: End) -> Result<(), NoRoom> {
         if self.hold.is_lost() {
-            return self.lost();
+            self.lost();
+            return Ok(());
         }
-        let delay = delay.max(limits::SCHEDULE_DELAY_MIN);
+        let delay = delay.clamp(limits::SCHEDULE_DELAY_MIN, duration::DURATION_MAX);
         if self.route().source == Source::Unique {
-            return self.wait_in_place(next, delay, end).await;
+            self.wait_in_place(next, delay, end).await;
+            return Ok(());
         }
         // Whoever runs the next attempt may declare something else: what held for the first holds for all.
         let policy = next.policy(&self.served().config.retry);
         next.attempts_max = Some(policy.attempts_max);
         next.backoff = Some(policy.backoff);
         next.timeout = Some(next.timeout.unwrap_or(self.served().config.timeout));
-        let mut headers = self.delivery.message.headers.foreign();
-        next.write(&mut headers);
-        if headers.check().is_err() {
+        let due = self.machinery.clock.now() + chrono::TimeDelta::from_std(delay).unwrap_or_default();
+        let mut outgoing = self.scheduled(&next, due);
+        if outgoing.headers.check().is_err() {
             next.failures.clear();
-            next.write(&mut headers);
+            outgoing = self.scheduled(&next, due);
+            outgoing.headers.check().map_err(|_| NoRoom)?;
         }
-        let machinery = &self.machinery;
-        let namespace = &machinery.config.namespace;
-        let target = Subject::Request { lane: self.route().lane(), capability: self.served().capability.clone() };
-        let outgoing =
-            Outgoing::new(Subject::Later(next.id.clone()).render(namespace), self.delivery.message.body.clone())
-                .with_headers(headers)
-                .with_message_id(format!("{}:{}.{}", next.id, next.attempt, next.snoozes));
-        let due = machinery.clock.now() + chrono::TimeDelta::from_std(delay).unwrap_or(chrono::TimeDelta::days(3_650));
-        let outgoing = scheduled_at(outgoing, due, &target.render(namespace));
-        match machinery.publisher.settle(&outgoing).await {
+        match self.machinery.publisher.settle(&outgoing).await {
             Ok(_) => {
                 self.ack().await;
                 self.count(end);
             }
             Err(error) => self.refused(&error).await,
         }
+        Ok(())
+    }
+
+    fn scheduled(&self, next: &Request, due: Timestamp) -> Outgoing {
+        let namespace = &self.machinery.config.namespace;
+        let mut headers = self.delivery.message.headers.foreign();
+        next.write(&mut headers);
+        let target = Subject::Request { lane: self.route().lane(), capability: self.served().capability.clone() };
+        let waiting =
+            Outgoing::new(Subject::Later(next.id.clone()).render(namespace), self.delivery.message.body.clone())
+                .with_headers(headers)
+                .with_message_id(format!("{}:{}.{}", next.id, next.attempt, next.snoozes));
+        scheduled_at(waiting, due, &target.render(namespace))
     }
 
     async fn wait_in_place(&mut self, next: Request, delay: Duration, end: End) {
@@ -276,9 +295,14 @@ impl Job {
             let object = Box::pin(self.insist("large result", || machinery.payloads.put(&body))).await?;
             outcome.payload_ref = Some(object);
         }
-        let headers = outcome.headers();
         let at = Subject::outcome_of(&request.id).render(&machinery.config.namespace);
-        let outgoing = Outgoing::new(at, outcome.body).with_headers(headers).expecting(0);
+        let headers = outcome.headers();
+        let mut outgoing = Outgoing::new(at, std::mem::take(&mut outcome.body)).with_headers(headers).expecting(0);
+        if outgoing.headers.check().is_err() {
+            // Only what the caller sent along can be that large.
+            outcome.trace = TraceContext::default();
+            outgoing = outgoing.with_headers(outcome.headers()).expecting(0);
+        }
         match machinery.publisher.settle(&outgoing).await {
             Ok(settled) => Some(settled),
             Err(error) => {
