@@ -14,7 +14,7 @@ use worker::{Builder, Worker};
 #[derive(Debug)]
 pub enum Site {
     /// One server.
-    One(Server),
+    One(Box<Server>),
     /// Three servers, replicated.
     Three(Cluster),
 }
@@ -59,7 +59,7 @@ impl Fleet {
             settings.logs_bytes_max = settings.logs_bytes_max.min(bytes / 8);
         }
         let server = Server::start(config).await.context("nats-server")?;
-        Self::on(Site::One(server), &settings).await
+        Self::on(Site::One(Box::new(server)), &settings).await
     }
 
     /// On three servers, everything replicated three times.
