@@ -6,7 +6,7 @@
 //! free slot; what crosses on the way is handed back soon.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,21 +20,16 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{error::Error, machinery::Machinery, pipeline::Job};
 
+mod feeds;
 mod turns;
 
-use turns::{Turn, share};
+use feeds::{Feeds, Wish};
 
 /// How long the server keeps a waiting pull.
 const WAIT: Duration = Duration::from_secs(30);
 
 /// How often the server says that it still keeps it. When a leader is lost nobody says that the pull is gone.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-
-/// After how long without a sign a waiting pull counts as gone.
-const SILENCE_MAX: Duration = Duration::from_secs(11);
-
-/// After how long an immediate pull without an end counts as gone.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// How long all slots are busy before waiting pulls are taken back: short tasks free one sooner.
 const BUSY_PATIENCE: Duration = Duration::from_millis(20);
@@ -54,35 +49,17 @@ const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(2);
 /// How long after a failed attempt to make a deleted consumer again.
 const REMAKE_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long one attempt to make a deleted consumer again may hold up the loop.
+const REMAKE_MAX: Duration = Duration::from_secs(2);
+
 /// How often a drain looks around without being told.
 const DRAIN_LOOK: Duration = Duration::from_secs(1);
-
-#[derive(Debug)]
-struct Feed {
-    turn: Turn,
-    is_hot: bool,
-    pull: Option<Pull>,
-    /// The consumer is not there; it is made again at this moment.
-    remake_at: Option<Instant>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Pull {
-    tag: u64,
-    /// What an immediate pull may still bring; 0 for a waiting one.
-    reserved: usize,
-    sign: Instant,
-}
 
 /// The pulling of one worker.
 #[derive(Debug)]
 pub(crate) struct Intake {
     machinery: Arc<Machinery>,
-    feeds: Vec<Feed>,
-    /// Feeds without an open pull: there may be thousands of feeds, and few of them change at a time.
-    unpulled: BTreeSet<usize>,
-    /// What open immediate pulls may still bring.
-    reserved: usize,
+    feeds: Feeds,
     by_consumer: HashMap<(String, String), usize>,
     inbox: Option<PullInbox>,
     /// Inboxes whose pulls were taken back, until they are empty.
@@ -90,7 +67,6 @@ pub(crate) struct Intake {
     crossed: VecDeque<(usize, Delivery)>,
     busy_since: Option<Instant>,
     jobs: JoinSet<()>,
-    tags: u64,
     is_up: bool,
     /// When the loop turned last: what comes in now came since then.
     turned: Instant,
@@ -103,20 +79,16 @@ pub(crate) struct Intake {
 impl Intake {
     /// `beats` counts the turns of its loop, for the watchdog.
     pub(crate) fn new(machinery: Arc<Machinery>, beats: Arc<AtomicU64>) -> Self {
-        let feed = |weight| Feed { turn: Turn::new(weight), is_hot: false, pull: None, remake_at: None };
         let key = |route: &crate::machinery::Route| (route.consumer.stream.clone(), route.consumer.name.clone());
         Self {
-            feeds: machinery.routes.iter().map(|route| feed(route.source.weight())).collect(),
+            feeds: Feeds::new(machinery.routes.iter().map(|route| route.source.weight())),
             by_consumer: machinery.routes.iter().enumerate().map(|(index, route)| (key(route), index)).collect(),
-            unpulled: (0..machinery.routes.len()).collect(),
-            reserved: 0,
             machinery,
             inbox: None,
             closing: Vec::new(),
             crossed: VecDeque::new(),
             busy_since: None,
             jobs: JoinSet::new(),
-            tags: 0,
             is_up: true,
             turned: Instant::now(),
             stood_still: None,
@@ -193,122 +165,68 @@ impl Intake {
             // What is sent now would wait in a buffer, and then all arrive at once.
             return Ok(());
         }
-        let mut free = self.free();
+        // Slots that neither run, nor are promised to a pull, nor to what crossed.
+        let slots = Arc::clone(&self.machinery.slots);
+        let free = slots.free().saturating_sub(self.feeds.reserved() + self.crossed.len());
         if free == 0 {
-            return self.take_back_waiting().await;
+            self.take_back_waiting().await;
+            return Ok(());
         }
         self.busy_since = None;
-        if self.inbox.is_none() {
-            self.inbox = Some(PullInbox::open(&self.machinery.connection).await?);
-        }
-        let ready: Vec<usize> = self.unpulled.iter().copied().filter(|index| self.room(*index) > 0).collect();
-        let (hot, cold): (Vec<usize>, Vec<usize>) = ready.into_iter().partition(|index| self.feeds[*index].is_hot);
-        let mut turns: Vec<Turn> = hot.iter().map(|index| self.feeds[*index].turn).collect();
-        let shares = share(free, &mut turns);
-        for ((index, turn), batch) in hot.into_iter().zip(turns).zip(shares) {
-            self.feeds[index].turn = turn;
-            let batch = batch.min(self.room(index)).min(free);
-            if batch > 0 {
-                free -= batch;
-                self.pull(index, PullRequest::Now { batch }, batch).await?;
-            }
-        }
-        for index in cold {
-            if self.feeds[index].remake_at.is_none() {
-                self.pull(index, PullRequest::Wait { expires: WAIT, heartbeat: HEARTBEAT }, 0).await?;
-            }
+        let inbox = match &mut self.inbox {
+            Some(inbox) => inbox,
+            none => none.insert(PullInbox::open(&self.machinery.connection).await?),
+        };
+        let routes = &self.machinery.routes;
+        for wish in self.feeds.wishes(free, |feed| slots.free_of(routes[feed].served)) {
+            let (feed, request) = match wish {
+                Wish::Now { feed, batch } => (feed, PullRequest::Now { batch }),
+                Wish::Wait { feed } => (feed, PullRequest::Wait { expires: WAIT, heartbeat: HEARTBEAT }),
+            };
+            let tag = self.feeds.next_tag(feed);
+            inbox.pull(&routes[feed].consumer, request, tag).await?;
+            self.feeds.opened(wish, tag, Instant::now());
         }
         Ok(())
-    }
-
-    /// Slots that neither run, nor are promised to a pull, nor to what crossed.
-    fn free(&self) -> usize {
-        self.machinery.slots.free().saturating_sub(self.reserved + self.crossed.len())
-    }
-
-    /// What the capability's own cap leaves.
-    fn room(&self, index: usize) -> usize {
-        self.machinery.slots.free_of(self.machinery.routes[index].served)
-    }
-
-    async fn pull(&mut self, index: usize, request: PullRequest, reserved: usize) -> Result<(), Error> {
-        let Some(inbox) = &self.inbox else { return Ok(()) };
-        // A tag tells its feed, and no two pulls of a feed have the same.
-        self.tags += 1;
-        let tag = self.tags * self.feeds.len() as u64 + index as u64;
-        inbox.pull(&self.machinery.routes[index].consumer, request, tag).await?;
-        self.feeds[index].pull = Some(Pull { tag, reserved, sign: Instant::now() });
-        self.reserved += reserved;
-        self.unpulled.remove(&index);
-        Ok(())
-    }
-
-    fn pull_ended(&mut self, index: usize) {
-        if let Some(pull) = self.feeds[index].pull.take() {
-            self.reserved -= pull.reserved;
-        }
-        self.unpulled.insert(index);
     }
 
     /// With all slots busy for a while no pull stays open.
-    async fn take_back_waiting(&mut self) -> Result<(), Error> {
+    async fn take_back_waiting(&mut self) {
         if self.machinery.slots.free() > 0 {
             // What is promised to a pull is not busy yet.
             self.busy_since = None;
-            return Ok(());
+            return;
         }
         let since = *self.busy_since.get_or_insert_with(Instant::now);
-        if since.elapsed() < BUSY_PATIENCE || self.unpulled.len() == self.feeds.len() {
-            return Ok(());
+        if since.elapsed() < BUSY_PATIENCE || !self.feeds.is_any_open() {
+            return;
         }
         if let Some(mut inbox) = self.inbox.take() {
             inbox.close().await;
             self.closing.push(inbox);
         }
-        self.forget_pulls();
-        Ok(())
-    }
-
-    fn forget_pulls(&mut self) {
-        for index in 0..self.feeds.len() {
-            self.pull_ended(index);
-        }
+        self.feeds.forget_all();
     }
 
     /// Heeds an event and all that came with it.
     async fn heed_all(&mut self, first: Option<PullEvent>) {
         let mut event = first;
         while let Some(heeded) = event {
-            self.heed(heeded).await;
+            self.heed(heeded);
             event = next_event_now(&mut self.inbox, &mut self.closing);
         }
     }
 
-    async fn heed(&mut self, event: PullEvent) {
+    fn heed(&mut self, event: PullEvent) {
         match event {
             PullEvent::Delivered(delivery) => self.delivered(*delivery),
-            PullEvent::Alive { tag } => {
-                if let Some((_, pull)) = self.pull_of(tag) {
-                    pull.sign = Instant::now();
-                }
-            }
-            PullEvent::Ended { tag, end } => {
-                let Some((index, _)) = self.pull_of(tag) else { return };
-                self.pull_ended(index);
-                self.feeds[index].is_hot = false;
-                match end {
-                    PullEnd::Empty | PullEnd::Expired => {}
-                    PullEnd::Gone => self.feeds[index].remake_at = Some(Instant::now()),
-                    PullEnd::Dropped(reason) => tracing::debug!(reason, "pull dropped by the server"),
-                }
-            }
+            PullEvent::Alive { tag } => self.feeds.alive(tag, Instant::now()),
+            PullEvent::Ended { tag, end } => match (self.feeds.ended(tag), end) {
+                (Some(feed), PullEnd::Gone) => self.feeds.is_gone(feed, Instant::now()),
+                (Some(_), PullEnd::Dropped(reason)) => tracing::debug!(reason, "pull dropped by the server"),
+                (Some(_), PullEnd::Empty | PullEnd::Expired) | (None, _) => {}
+            },
         }
-    }
-
-    fn pull_of(&mut self, tag: u64) -> Option<(usize, &mut Pull)> {
-        let index = usize::try_from(tag % self.feeds.len() as u64).ok()?;
-        let pull = self.feeds[index].pull.as_mut().filter(|pull| pull.tag == tag)?;
-        Some((index, pull))
     }
 
     /// The loop may turn some times after a freeze before the connection reads what came meanwhile.
@@ -332,17 +250,7 @@ impl Intake {
         // The consumer's name tells which pull it answers: there is one open pull per consumer at most.
         let key = (delivery.stream.clone(), delivery.consumer.clone());
         let Some(&index) = self.by_consumer.get(&key) else { return };
-        if let Some(pull) = &mut self.feeds[index].pull {
-            pull.sign = Instant::now();
-            let was_reserved = pull.reserved > 0;
-            pull.reserved = pull.reserved.saturating_sub(1);
-            let is_filled = pull.reserved == 0;
-            self.reserved -= usize::from(was_reserved);
-            if is_filled {
-                self.pull_ended(index);
-                self.feeds[index].is_hot = delivery.pending > 0;
-            }
-        }
+        self.feeds.brought(index, delivery.pending, Instant::now());
         self.crossed.push_back((index, delivery));
         self.begin_crossed();
     }
@@ -383,28 +291,25 @@ impl Intake {
             return;
         }
         self.looked = now;
-        for index in 0..self.feeds.len() {
-            let feed = &self.feeds[index];
-            let patience = |pull: &Pull| if pull.reserved > 0 { ANSWER_MAX } else { SILENCE_MAX };
-            if feed.pull.is_some_and(|pull| now.saturating_duration_since(pull.sign) > patience(&pull)) {
-                tracing::debug!(consumer = self.machinery.routes[index].consumer.name, "a silent pull is sent again");
-                self.pull_ended(index);
-            } else if feed.remake_at.is_some_and(|at| now >= at) {
-                self.remake(index).await;
-            }
+        self.feeds.forget_silent(now);
+        // One at a time: where the broker does not answer, the loop must go on turning.
+        if let Some(feed) = self.feeds.to_remake(now) {
+            self.remake(feed).await;
         }
     }
 
     /// Makes a consumer that is gone again: its messages are still there.
-    async fn remake(&mut self, index: usize) {
-        let consumer = &self.machinery.routes[index].consumer;
-        match topology::ensure_consumer(&self.machinery.connection, consumer).await {
-            Ok(()) => self.feeds[index].remake_at = None,
-            Err(error) => {
-                tracing::warn!(%error, consumer = consumer.name, "consumer is gone and could not be made again yet");
-                self.feeds[index].remake_at = Some(Instant::now() + REMAKE_PAUSE);
-            }
-        }
+    async fn remake(&mut self, feed: usize) {
+        let consumer = &self.machinery.routes[feed].consumer;
+        let made =
+            tokio::time::timeout(REMAKE_MAX, topology::ensure_consumer(&self.machinery.connection, consumer)).await;
+        let error = match made {
+            Ok(Ok(())) => return self.feeds.is_back(feed),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer".to_owned(),
+        };
+        tracing::warn!(error, consumer = consumer.name, "consumer is gone and could not be made again yet");
+        self.feeds.is_gone(feed, Instant::now() + REMAKE_PAUSE);
     }
 
     /// A pull is gone with the connection it was sent over.
@@ -413,7 +318,7 @@ impl Intake {
         self.is_up = now.is_up;
         if now.generation != *generation {
             *generation = now.generation;
-            self.forget_pulls();
+            self.feeds.forget_all();
         }
     }
 }
