@@ -165,7 +165,7 @@ async fn while_unique_work_is_retried() -> Result<()> {
 async fn while_it_kills_every_worker() -> Result<()> {
     let running = after(Publish(RUNNING));
     let twice = |what| Story::new(what, WORKS).life(running).life(running).stored(1);
-    let poison = |what| twice(what).life(running).fails("poison").begins(&[1, 1, 1]);
+    let poison = |what| twice(what).life(running).fails("poison").begins(&[1, 1, 1]).takers(2);
     tell(
         VICTIM,
         vec![
@@ -175,20 +175,21 @@ async fn while_it_kills_every_worker() -> Result<()> {
                 .life(before(Publish(MARK)))
                 .life(after(Publish(MARK)))
                 .life(before(Answer(MARK)))
-                .fails("poison"),
+                .fails("poison")
+                .takers(2),
             Story::new("a death before the mark leaves none", WORKS)
                 .life(running)
                 .life(before(Publish(MARK)))
                 .life(before(Publish(MARK)))
                 .begins(&[1, 1])
                 .takers(1),
-            poison("three deaths are poison").takers(3),
-            poison("before the third mark").life(before(Publish(MARK))).takers(3),
-            poison("after the third mark").life(after(Publish(MARK))).takers(4),
-            poison("before the outcome of poison").life(before(Publish(OUTCOME))).takers(4),
-            poison("after the outcome of poison").life(after(Publish(OUTCOME))).takers(3),
-            poison("before the dead letter of poison").life(before(Publish(DEAD))).takers(3),
-            poison("before the ack of poison").life(before(Says("+ACK"))).takers(3),
+            twice("before the second mark").life(before(Publish(MARK))).begins(&[1, 1, 1]).takers(2),
+            twice("after the second mark").life(after(Publish(MARK))).fails("poison").begins(&[1, 1]).takers(2),
+            poison("three deaths are poison"),
+            poison("before the outcome of poison").life(before(Publish(OUTCOME))),
+            poison("after the outcome of poison").life(after(Publish(OUTCOME))),
+            poison("before the dead letter of poison").life(before(Publish(DEAD))),
+            poison("before the ack of poison").life(before(Says("+ACK"))),
         ],
     )
     .await
