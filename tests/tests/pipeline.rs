@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use anyhow::Result;
 use protocol::{Status, codes};
 use serde_json::{Value, json};
-use sortie_tests::{Count, Fleet, fleet::capability};
+use sortie_tests::{Count, Fleet, fleet::capability, until};
 use worker::{Backoff, CapabilityConfig, Context, Failure, RetryPolicy};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,7 +49,8 @@ async fn a_failure_is_retried_and_then_given_up_with_its_story() -> Result<()> {
     assert_eq!(outcome.status, Status::Failed);
     let failure = outcome.failure().unwrap();
     assert_eq!((failure.code.as_str(), failure.attempts.len()), ("tea_is_cold", 3));
-    let letter = fleet.client.dead_letter(&outcome.id).await?.expect("a dead letter");
+    // The outcome decides and is told first; the dead letter follows it.
+    let letter = until("a dead letter", PATIENCE, || async { fleet.client.dead_letter(&outcome.id).await.ok()? }).await;
     assert_eq!(letter.letter.attempt, 3);
     worker.stop().await
 }

@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 use crate::{Capability, Lane, Namespace};
 
 mod drift;
+mod names;
+mod shape;
 
 pub use drift::{Drift, drift_of_consumer, drift_of_stream};
+pub use names::Names;
+pub use shape::{Consumer, Discard, Mapping, Retention, Stream};
 
 const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Consumers that a request stream admits. Servers from 2.15 on stop at 1,000 where a stream says nothing.
 pub const CONSUMERS_MAX: i32 = 4_000;
-
-/// Consumers that any other stream admits.
-const CONSUMERS_MAX_OTHER: i32 = 1_000;
 
 /// What an operator may choose about the topology.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,206 +59,6 @@ impl Default for Settings {
             logs_kept: 3 * DAY,
             logs_bytes_max: 1 << 30,
             audit_kept: 365 * DAY,
-        }
-    }
-}
-
-/// How a stream lets go of messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Retention {
-    /// By its limits.
-    Limits,
-    /// When they are acknowledged.
-    WorkQueue,
-    /// When every consumer has acknowledged them. None of ours.
-    Interest,
-}
-
-/// What a stream does at a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Discard {
-    /// Make room by deleting the oldest.
-    Old,
-    /// Refuse the new one.
-    New,
-}
-
-/// A source subject and what the broker makes of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mapping {
-    /// Subjects it applies to.
-    pub source: String,
-    /// What they become.
-    pub destination: String,
-}
-
-/// One stream. Zero and −1 are written as none.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stream {
-    /// Its name.
-    pub name: String,
-    /// One line for people.
-    pub description: String,
-    /// What it stores.
-    pub subjects: Vec<String>,
-    /// Whether it is gone when its server ends. None of ours.
-    pub in_memory: bool,
-    /// How it lets go.
-    pub retention: Retention,
-    /// What it does at a limit.
-    pub discard: Discard,
-    /// Whether the limit per subject refuses too.
-    pub discard_new_per_subject: bool,
-    /// The longest it keeps anything.
-    pub max_age: Option<Duration>,
-    /// The most it keeps, in bytes.
-    pub max_bytes: Option<u64>,
-    /// The most messages it keeps.
-    pub max_messages: Option<u64>,
-    /// The most messages it keeps of one subject.
-    pub max_messages_per_subject: Option<u64>,
-    /// Consumers it admits.
-    pub max_consumers: i32,
-    /// Copies of it.
-    pub replicas: usize,
-    /// How long an id in `Nats-Msg-Id` is remembered.
-    pub duplicate_window: Duration,
-    /// Whether messages may be read by direct get.
-    pub allow_direct: bool,
-    /// Whether it keeps schedules.
-    pub allow_schedules: bool,
-    /// Whether single messages may have a TTL.
-    pub allow_message_ttl: bool,
-    /// Whether batches may be stored all or nothing.
-    pub allow_atomic_publish: bool,
-    /// Whether a publish may replace what its subject holds.
-    pub allow_rollup: bool,
-    /// Whether single messages may be deleted through the API.
-    pub deny_delete: bool,
-    /// How long a marker stands where a message expired.
-    pub delete_marker_ttl: Option<Duration>,
-    /// What it tells of each stored message.
-    pub republish: Option<Mapping>,
-    /// What it makes of subjects before storing.
-    pub subject_transform: Option<Mapping>,
-}
-
-impl Stream {
-    fn new(name: String, description: &str, subjects: Vec<String>, replicas: usize) -> Self {
-        Self {
-            name,
-            description: description.to_owned(),
-            subjects,
-            in_memory: false,
-            retention: Retention::Limits,
-            discard: Discard::Old,
-            discard_new_per_subject: false,
-            max_age: None,
-            max_bytes: None,
-            max_messages: None,
-            max_messages_per_subject: None,
-            max_consumers: CONSUMERS_MAX_OTHER,
-            replicas,
-            duplicate_window: 2 * MINUTE,
-            allow_direct: true,
-            allow_schedules: false,
-            allow_message_ttl: false,
-            allow_atomic_publish: false,
-            allow_rollup: false,
-            deny_delete: false,
-            delete_marker_ttl: None,
-            republish: None,
-            subject_transform: None,
-        }
-    }
-
-    /// Whether the stream holds promises: a limit there would make room by deleting what was acknowledged.
-    pub fn holds_promises(&self) -> bool {
-        self.retention == Retention::WorkQueue || self.subject_transform.is_some()
-    }
-}
-
-/// A durable pull consumer with explicit acknowledgement.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Consumer {
-    /// The stream it reads.
-    pub stream: String,
-    /// Its durable name.
-    pub name: String,
-    /// What it is delivered.
-    pub filter: String,
-    /// How long a delivery may go without an acknowledgement or an extension.
-    pub ack_wait: Duration,
-    /// Deliveries of one message before the broker gives it up; none means never.
-    pub max_deliver: Option<u32>,
-    /// Unacknowledged deliveries at once. Operators change it live: it is no drift.
-    pub max_ack_pending: i64,
-    /// Pulls that may wait at once.
-    pub max_waiting: i64,
-}
-
-/// Names of the streams of one fleet.
-#[derive(Clone, Debug)]
-pub struct Names {
-    /// Requests, lanes and schedules.
-    pub requests: String,
-    /// Unique work.
-    pub unique: String,
-    /// Outcomes.
-    pub outcomes: String,
-    /// Logs of runs.
-    pub runs: String,
-    /// Events.
-    pub events: String,
-    /// Dead letters.
-    pub dead: String,
-    /// Shipped log lines.
-    pub logs: String,
-    /// Who changed what.
-    pub audit: String,
-    /// What the broker gave up on.
-    pub advisories: String,
-    /// Registry bucket.
-    pub agents: String,
-    /// Configuration bucket.
-    pub config: String,
-    /// Workflow definitions bucket.
-    pub workflows: String,
-    /// Operators' wishes bucket.
-    pub desired: String,
-    /// Leases bucket.
-    pub locks: String,
-    /// State bucket.
-    pub state: String,
-    /// Object store of large bodies.
-    pub payloads: String,
-}
-
-impl Names {
-    /// The names in a namespace. Buckets are named without the `KV_` and `OBJ_` that their streams have.
-    pub fn of(namespace: &Namespace) -> Self {
-        let prefix = namespace.stream_prefix();
-        let stream = |name: &str| format!("{prefix}_{name}");
-        let bucket = |name: &str| format!("{namespace}-{name}");
-        Self {
-            requests: stream("REQUESTS"),
-            unique: stream("UNIQUE"),
-            outcomes: stream("OUTCOMES"),
-            runs: stream("RUNS"),
-            events: stream("EVENTS"),
-            dead: stream("DEAD"),
-            logs: stream("LOGS"),
-            audit: stream("AUDIT"),
-            advisories: stream("ADVISORIES"),
-            agents: bucket("agents"),
-            config: bucket("config"),
-            workflows: bucket("workflows"),
-            desired: bucket("desired"),
-            locks: bucket("locks"),
-            state: bucket("state"),
-            payloads: bucket("payloads"),
         }
     }
 }
