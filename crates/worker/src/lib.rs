@@ -28,6 +28,9 @@
 //!     Worker::builder("summarizer").capability("summarize", summarize).run().await
 //! }
 //! ```
+//!
+//! What a handler takes and gives derives `JsonSchema`, so that the registry can show it. A crate that does not depend on
+//! `schemars` itself says `#[schemars(crate = "sortie_worker::schemars")]` beside the derive.
 
 mod attempt_end;
 mod builder;
@@ -59,4 +62,4 @@ pub use handler::{BoxService, Call, Handler, Reply};
 pub use metrics::Metrics;
 pub use process::{Health, Shutdown};
 pub use protocol::{Backoff, Failure, RetryPolicy, codes};
-pub use schemars::JsonSchema;
+pub use schemars::{self, JsonSchema};

@@ -125,13 +125,13 @@ async fn tell_and_wait(
     session.output().announce(&document, || {
         let late = awaited.len() - ready.len();
         let late = if late == 0 { String::new() } else { format!(" ({late} agents are not ready yet)") };
-        format!("ready at {}{late}: try `{}`", fleet.url(), suggestion(fleet, &ready, session))
+        format!("ready at {}{late}: try `{}`", fleet.url(), suggestion(fleet, session))
     })?;
     Err(fleet.lost().await)
 }
 
 /// What to try next, as it has to be typed in another terminal.
-fn suggestion(fleet: &Fleet, ready: &[AgentEntry], session: &Session) -> String {
+fn suggestion(fleet: &Fleet, session: &Session) -> String {
     let mut flags = String::new();
     if fleet.url() != process::settings::SERVER_DEFAULT {
         flags += &format!(" --server {}", fleet.url());
@@ -139,8 +139,5 @@ fn suggestion(fleet: &Fleet, ready: &[AgentEntry], session: &Session) -> String 
     if *session.namespace() != protocol::Namespace::default() {
         flags += &format!(" --namespace {}", session.namespace());
     }
-    match ready.iter().flat_map(|agent| &agent.capabilities).next() {
-        Some(capability) => format!("sortie{flags} submit {} '{{}}' --wait", capability.name),
-        None => format!("sortie{flags} agents list"),
-    }
+    format!("sortie{flags} agents list")
 }
