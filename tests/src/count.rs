@@ -1,11 +1,16 @@
 //! The one way to count: what was accepted against outcomes, dead letters and what waits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use broker::{Reader, topology};
 use client::Client;
 use protocol::{Namespace, Outcome, RequestId, Status, Subject, subject::filter, topology::Names};
+
+use crate::until;
 
 /// What became of the requests that a test counts as accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +57,24 @@ impl Count {
         count.dead = all(&reader, &names.dead, &filter::dead(namespace, None)).await?.len();
         count.waiting = waiting(client).await?;
         Ok(count)
+    }
+
+    /// Counts until nothing is missing and nothing waits: what comes last comes a moment after the outcomes, and a
+    /// replica may be behind.
+    ///
+    /// # Panics
+    /// When it is not whole within this time, with the last count.
+    #[allow(clippy::panic, reason = "a test fails by panicking")]
+    pub async fn whole(client: &Client, accepted: &BTreeSet<RequestId>, within: Duration) -> Self {
+        let end = Instant::now() + within;
+        let counted = || async {
+            let count = Self::of(client, accepted).await.ok()?;
+            let is_settled = count.missing.is_empty() && count.waiting == 0;
+            (is_settled || Instant::now() >= end).then_some(count)
+        };
+        let count = until("a count", within + crate::PATIENCE, counted).await;
+        count.assert_whole();
+        count
     }
 
     /// How many have an outcome of this status.

@@ -12,6 +12,7 @@ pub mod process;
 pub mod program;
 pub mod proxy;
 pub mod raw;
+pub mod stock;
 pub mod until;
 pub mod victim;
 

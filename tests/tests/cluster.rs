@@ -63,22 +63,6 @@ async fn until_outcomes(fleet: &Fleet, count: usize) {
     until(&what, PATIENCE, || async { (outcomes(fleet).await? >= count as u64).then_some(()) }).await;
 }
 
-/// A replica may be behind, so it is counted until it is whole.
-async fn whole(fleet: &Fleet, accepted: &BTreeSet<RequestId>) -> Count {
-    let last = Mutex::new(Count::default());
-    let counted = tokio::time::timeout(PATIENCE, async {
-        until("whole", PATIENCE, || async {
-            let count = Count::of(&fleet.client, accepted).await.ok()?;
-            *last.lock().unwrap() = count.clone();
-            (count.missing.is_empty() && count.waiting == 0).then_some(count)
-        })
-        .await
-    });
-    let count = counted.await.unwrap_or_else(|_| last.lock().unwrap().clone());
-    count.assert_whole();
-    count
-}
-
 /// The member that leads a stream.
 async fn leader(fleet: &mut Fleet, stream: &str) -> usize {
     let connection = fleet.connection.clone();
@@ -151,7 +135,7 @@ async fn requests_retries_and_dead_letters_work_replicated() -> Result<()> {
     let letter = || async { fleet.client.dead_letter(&failed.id).await.ok().flatten() };
     assert_eq!(until("a dead letter", PATIENCE, letter).await.letter.failure.attempts.len(), 2);
     accepted.insert(failed.id.clone());
-    let count = whole(&fleet, &accepted).await;
+    let count = Count::whole(&fleet.client, &accepted, PATIENCE).await;
     assert_eq!((count.with(Status::Completed), count.with(Status::Failed), count.dead), (500, 1, 1));
     worker.stop().await
 }
@@ -286,7 +270,7 @@ async fn leaders_are_killed_under_load_and_every_request_has_one_outcome() -> Re
         }
     }
     assert_eq!(accepted.len(), 4 * ROUND);
-    let count = whole(&fleet, &accepted).await;
+    let count = Count::whole(&fleet.client, &accepted, PATIENCE).await;
     assert_eq!(count.with(Status::Completed), 4 * ROUND);
     let longest = *recoveries.iter().max().unwrap();
     println!("three leaders killed under {} requests: longest {longest:?} of {recoveries:?}", 4 * ROUND);
@@ -321,7 +305,7 @@ async fn an_election_starts_no_live_attempt_again() -> Result<()> {
     // Extensions go to the consumer's leader, and are lost while there is none.
     let member = consumer_leader(&mut fleet, "FLEET_REQUESTS", "echo").await?;
     fleet.cluster().server_mut(member).kill()?;
-    whole(&fleet, &accepted).await;
+    Count::whole(&fleet.client, &accepted, PATIENCE).await;
     let again: BTreeMap<_, _> = starts.lock().unwrap().clone().into_iter().filter(|(_, times)| *times > 1).collect();
     assert!(again.is_empty(), "begun again though their workers lived: {again:?}");
     for worker in workers {
@@ -364,7 +348,7 @@ async fn servers_that_leave_in_good_order_hardly_hold_anything_up() -> Result<()
         server.restart().await?;
         fleet.cluster().ready().await?;
     }
-    let count = whole(&fleet, &accepted).await;
+    let count = Count::whole(&fleet.client, &accepted, PATIENCE).await;
     assert_eq!(count.with(Status::Completed), 2 * ROUND);
     for worker in workers {
         worker.stop().await?;

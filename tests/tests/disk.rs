@@ -76,16 +76,6 @@ async fn submit_until_refused(client: &Client, bytes: usize) -> (BTreeSet<Reques
     panic!("the store takes everything")
 }
 
-async fn whole(fleet: &Fleet, accepted: &BTreeSet<RequestId>) -> Count {
-    let settled = || async {
-        let count = Count::of(&fleet.client, accepted).await.ok()?;
-        (count.missing.is_empty() && count.waiting == 0).then_some(count)
-    };
-    let count = until("whole", PATIENCE, settled).await;
-    count.assert_whole();
-    count
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_store_is_told_to_publishers_and_loses_nothing() -> Result<()> {
     let mut fleet = Fleet::start_with(small_store()).await?;
@@ -134,7 +124,7 @@ async fn workers_wait_for_room_and_go_on_by_themselves() -> Result<()> {
     until("every slot waits for room", PATIENCE, stuck).await;
     assert_eq!(Count::of(&fleet.client, &accepted).await?.outcomes.len(), 0, "an outcome in a full store");
     make_room(&fleet, "FLEET_EVENTS").await;
-    let count = whole(&fleet, &accepted).await;
+    let count = Count::whole(&fleet.client, &accepted, PATIENCE).await;
     assert_eq!(count.with(Status::Completed), 200);
     let later = fleet.client.request(&capability("echo"), "again").call(PATIENCE).await?;
     assert_eq!(later.status, Status::Completed);
@@ -178,7 +168,7 @@ async fn what_fell_due_in_a_full_store_fires_once_there_is_room() -> Result<()> 
     until("all fell due", PATIENCE, passed).await;
     waiting(20)().await.expect("none fired into a full store");
     make_room(&fleet, "FLEET_EVENTS").await;
-    let count = whole(&fleet, &accepted).await;
+    let count = Count::whole(&fleet.client, &accepted, PATIENCE).await;
     assert_eq!((count.with(Status::Completed), count.dead), (20, 0));
     coordinator.handle().stop();
     assert!(coordinator.stopped().await);
@@ -249,7 +239,7 @@ async fn a_full_disk_loses_nothing_acknowledged_and_works_after_a_restart_with_s
     let state = until("the stream answers", PATIENCE, back).await;
     assert!(state.messages >= accepted.len() as u64, "{} acknowledged, {} there", accepted.len(), state.messages);
     let worker = fleet.run(fleet.worker("echo").capability("echo", echo), "echo").await?;
-    let count = whole(&fleet, &accepted).await;
+    let count = Count::whole(&fleet.client, &accepted, PATIENCE).await;
     assert_eq!(count.with(Status::Completed), accepted.len());
     let later = fleet.client.request(&capability("echo"), "again").call(PATIENCE).await?;
     assert_eq!(later.status, Status::Completed);
