@@ -103,6 +103,11 @@ impl Job {
                 return Box::pin(self.conclude_failure(&request, failure)).await;
             }
         };
+        // Leave and body may have taken their time.
+        if self.is_expired(&request) {
+            drop(leave);
+            return Box::pin(self.expire(&request)).await;
+        }
         self.machinery.metrics.begun(self.served().capability.as_str(), self.machinery.age(&self.delivery));
         let end = self.attempt(&request, body).await;
         drop(leave);

@@ -19,7 +19,7 @@ pub(crate) struct Slots {
     busy: AtomicUsize,
     busy_per_capability: Vec<AtomicUsize>,
     unsettled: AtomicUsize,
-    stuck: AtomicUsize,
+    stuck_per_capability: Vec<AtomicUsize>,
     freed: Notify,
 }
 
@@ -37,10 +37,10 @@ impl Slots {
         Arc::new(Self {
             total,
             busy_per_capability: caps.iter().map(|_| AtomicUsize::new(0)).collect(),
+            stuck_per_capability: caps.iter().map(|_| AtomicUsize::new(0)).collect(),
             caps: caps.into_iter().map(|cap| cap.unwrap_or(total).min(total)).collect(),
             busy: AtomicUsize::new(0),
             unsettled: AtomicUsize::new(0),
-            stuck: AtomicUsize::new(0),
             freed: Notify::new(),
         })
     }
@@ -75,12 +75,13 @@ impl Slots {
 
     /// How many are held by a handler that ignores its end.
     pub(crate) fn stuck(&self) -> usize {
-        self.stuck.load(Ordering::Acquire)
+        self.stuck_per_capability.iter().map(|stuck| stuck.load(Ordering::Acquire)).sum()
     }
 
-    /// Whether every slot is held by a handler that ignores its end.
+    /// Whether every slot is held by a handler that ignores its end: all there are, or all that any capability may take.
     pub(crate) fn all_stuck(&self) -> bool {
-        self.stuck() >= self.total
+        let is_held = |(stuck, cap): (&AtomicUsize, &usize)| stuck.load(Ordering::Acquire) >= *cap;
+        self.stuck() >= self.total || self.stuck_per_capability.iter().zip(&self.caps).all(is_held)
     }
 
     /// Whether nothing runs and nothing is left to be stored.
@@ -106,7 +107,7 @@ impl Slot {
 
     /// The handler ignores its end: the slot stays taken until it does end. Gives what gives it back then.
     pub(crate) fn stuck(&mut self) -> Slot {
-        self.slots.stuck.fetch_add(1, Ordering::AcqRel);
+        self.slots.stuck_per_capability[self.capability].fetch_add(1, Ordering::AcqRel);
         self.is_running = false;
         self.slots.unsettled.fetch_add(1, Ordering::AcqRel);
         Slot { slots: Arc::clone(&self.slots), capability: self.capability, is_running: true, is_stuck: true }
@@ -124,7 +125,7 @@ impl Slots {
 impl Drop for Slot {
     fn drop(&mut self) {
         if self.is_stuck {
-            self.slots.stuck.fetch_sub(1, Ordering::AcqRel);
+            self.slots.stuck_per_capability[self.capability].fetch_sub(1, Ordering::AcqRel);
         }
         if self.is_running {
             self.slots.release(self.capability);
@@ -159,5 +160,18 @@ mod tests {
         assert_eq!((slots.free(), slots.all_stuck(), slots.is_idle()), (0, true, true));
         drop(held);
         assert_eq!((slots.free(), slots.all_stuck()), (1, false));
+    }
+
+    #[test]
+    fn a_capability_whose_own_slots_are_held_is_stuck_unless_another_can_run() {
+        let slots = Slots::new(10, vec![Some(1), Some(2)]);
+        let held = slots.take(0).stuck();
+        assert!(!slots.all_stuck());
+        let others = [slots.take(1).stuck(), slots.take(1).stuck()];
+        assert!(slots.all_stuck());
+        drop(others);
+        assert!(!slots.all_stuck());
+        drop(held);
+        assert!(slots.is_idle());
     }
 }

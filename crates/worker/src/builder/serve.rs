@@ -7,6 +7,7 @@ use std::{
         atomic::AtomicU64,
         mpsc::{Sender, channel},
     },
+    time::Duration,
 };
 
 use broker::{BrokerClock, Bucket, Connection, PayloadStore, Publisher, task, topology};
@@ -38,6 +39,9 @@ use crate::{
     slots::Slots,
     watchdog,
 };
+
+/// How long after what fails first it is known that the connection has ended.
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 
 impl Builder {
     /// Runs the machinery on a thread of its own and waits for its end.
@@ -87,9 +91,15 @@ impl Builder {
         let ended = tokio::select! {
             ended = Intake::new(Arc::clone(&machinery), beats).run() => ended,
             Ok(verdict) = verdict => Err(Error::new(Kind::Stuck, verdict.sentence())),
-            () = closed_for_good(machinery.connection.link()) => {
-                Err(Error::new(Kind::Stuck, "the connection has ended and cannot be made again: start the process again"))
+            () = closed_for_good(machinery.connection.link()) => Err(connection_ended()),
+        };
+        let ended = match ended {
+            // What fails first says little: the end of the connection is heard in several places.
+            Err(error) => {
+                let closed = closed_for_good(machinery.connection.link());
+                tokio::time::timeout(CLOSED_WITHIN, closed).await.map_or(Err(error), |()| Err(connection_ended()))
             }
+            Ok(()) => Ok(()),
         };
         drop(renewal);
         presence.leave().await;
@@ -182,6 +192,10 @@ fn wrap(handler: BoxService, own: &[AnyLayer], of_worker: &[AnyLayer], metrics: 
 /// The client library makes a connection again by itself, except where it panics over what it reads.
 async fn closed_for_good(mut link: tokio::sync::watch::Receiver<broker::Link>) {
     while link.changed().await.is_ok() {}
+}
+
+fn connection_ended() -> Error {
+    Error::new(Kind::Stuck, "the connection has ended and cannot be made again: start the process again")
 }
 
 async fn listen_for_cancels(machinery: &Arc<Machinery>) -> Result<task::Owned<()>, Error> {
