@@ -90,7 +90,7 @@ async fn a_retried_one_keeps_its_key_and_counts_its_attempts() -> Result<()> {
     let failure = outcome.failure().unwrap();
     let attempts: Vec<u32> = failure.attempts.iter().map(|record| record.attempt).collect();
     assert_eq!((outcome.status, outcome.attempt, attempts), (Status::Failed, 3, vec![1, 2, 3]));
-    assert!(fleet.client.dead_letter(failing.id()).await?.is_some());
+    until("its dead letter", PATIENCE, || async { fleet.client.dead_letter(failing.id()).await.ok().flatten() }).await;
     let next = until_free(&fleet, "red").await;
     assert_eq!(next.outcome(PATIENCE).await?.result::<u32>().unwrap(), 1, "the next of the key begins anew");
     worker.stop().await
