@@ -143,9 +143,38 @@ impl Fleet {
         let before = self.client.serving(&capability).await?.len();
         let shutdown = Shutdown::new();
         let ended = task::spawn("worker", builder.shutdown(shutdown.clone()).run());
-        let running = RunningWorker { shutdown, ended };
+        self.ready(RunningWorker { shutdown, ended }, &capability, before).await
+    }
+
+    /// The same with its handlers on a runtime of their own: one that holds a thread may hold the thread that its
+    /// runtime reads sockets with, and the test's own client would hear nothing.
+    ///
+    /// # Errors
+    /// When it is not ready within 20 s.
+    #[allow(clippy::panic, reason = "a test fails by panicking")]
+    pub async fn run_apart(&self, builder: Builder, capability: &str) -> Result<RunningWorker> {
+        let capability = Capability::parse(capability)?;
+        let before = self.client.serving(&capability).await?.len();
+        let shutdown = Shutdown::new();
+        let guard = shutdown.token().drop_guard();
+        let builder = builder.shutdown(shutdown.clone());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?;
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        std::thread::Builder::new().name("worker".to_owned()).spawn(move || {
+            // Nobody waits any more where the test has failed.
+            let _ = answer.send(runtime.block_on(builder.run()));
+            runtime.shutdown_background();
+        })?;
+        let ended = task::spawn("worker", async move {
+            let _guard = guard;
+            answered.await.unwrap_or_else(|_| panic!("the worker panicked"))
+        });
+        self.ready(RunningWorker { shutdown, ended }, &capability, before).await
+    }
+
+    async fn ready(&self, running: RunningWorker, capability: &Capability, before: usize) -> Result<RunningWorker> {
         let ready = async {
-            while self.client.serving(&capability).await.map_or(0, |agents| agents.len()) <= before {
+            while self.client.serving(capability).await.map_or(0, |agents| agents.len()) <= before {
                 if running.ended.is_finished() {
                     return;
                 }

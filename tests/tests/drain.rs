@@ -111,7 +111,7 @@ async fn what_runs_ends_within_the_grace_and_nothing_new_begins() -> Result<()> 
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_runs_when_the_grace_is_over_is_handed_back() -> Result<()> {
     let fleet = Fleet::start().await?;
     let (journal, latch) = (Journal::new(), Latch::new());
@@ -142,7 +142,7 @@ async fn what_runs_when_the_grace_is_over_is_handed_back() -> Result<()> {
         .retry(RetryPolicy { attempts_max: 1, backoff: Backoff::fixed(Duration::from_secs(1)) });
     let builder = fleet.worker("tea").config(config);
     let builder = builder.capability_with("tea", capability_config.clone(), handler.clone());
-    let worker = fleet.run(builder, "tea").await?;
+    let worker = fleet.run_apart(builder, "tea").await?;
     let mut receipts = Vec::new();
     for kind in ["asks", "never asks", "ends all the same", "holds its thread"] {
         receipts.push(fleet.client.request(&capability("tea"), kind).submit().await?);

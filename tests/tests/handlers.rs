@@ -109,7 +109,7 @@ async fn a_handler_that_ignores_its_cancellation_is_dropped_and_frees_its_slot()
     worker.stop().await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_holds_its_thread_is_recorded_and_keeps_its_slot() -> Result<()> {
     let fleet = Fleet::start().await?;
     let latch = Latch::new();
@@ -124,7 +124,7 @@ async fn a_handler_that_holds_its_thread_is_recorded_and_keeps_its_slot() -> Res
         }
     };
     let builder = fleet.worker("tea").config(quick(&fleet)).slots(2).capability_with("tea", attempts(1), handler);
-    let worker = fleet.run(builder, "tea").await?;
+    let worker = fleet.run_apart(builder, "tea").await?;
     let outcome = fleet.client.request(&capability("tea"), &true).call(PATIENCE).await?;
     assert_eq!(outcome.failure().unwrap().code, codes::TIMEOUT);
     let outcome = fleet.client.request(&capability("tea"), &false).call(PATIENCE).await?;
@@ -144,7 +144,7 @@ async fn a_handler_that_holds_its_thread_is_recorded_and_keeps_its_slot() -> Res
     worker.stop().await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_slots_are_all_held_ends() -> Result<()> {
     let fleet = Fleet::start().await?;
     let latch = Latch::new();
@@ -157,7 +157,7 @@ async fn a_worker_whose_slots_are_all_held_ends() -> Result<()> {
         }
     };
     let builder = fleet.worker("tea").config(quick(&fleet)).slots(2).capability_with("tea", attempts(1), handler);
-    let worker = fleet.run(builder, "tea").await?;
+    let worker = fleet.run_apart(builder, "tea").await?;
     for number in 0..2 {
         fleet.client.request(&capability("tea"), &number).submit().await?;
     }
