@@ -4,11 +4,11 @@
 //! need none.
 
 use bytes::Bytes;
-use protocol::{limits, topology::object_stream};
+use protocol::{header, limits, topology::object_stream};
 use serde::Deserialize;
 
 use crate::{
-    Connection, Reader,
+    Connection, Outgoing, Reader,
     error::{Error, Kind},
 };
 
@@ -51,6 +51,21 @@ impl PayloadStore {
         let mut reader = body;
         store.put(name.as_str(), &mut reader).await.map_err(|error| failed(error.to_string()))?;
         Ok(name)
+    }
+
+    /// Makes a message fit: a body over [`limits::BODY_INLINE_BYTES_MAX`], or one that leaves no room for its headers in
+    /// what the server takes, moves into the store, and the message refers to it.
+    ///
+    /// # Errors
+    /// Those of [`PayloadStore::put`].
+    pub async fn lighten(&self, mut outgoing: Outgoing) -> Result<Outgoing, Error> {
+        let inline_max = self.connection.payload_bytes_max().saturating_sub(2 * limits::HEADERS_BYTES_MAX);
+        if outgoing.body.len() > inline_max.min(limits::BODY_INLINE_BYTES_MAX) {
+            let object = self.put(&outgoing.body).await?;
+            outgoing.headers.set(header::PAYLOAD_REF, object);
+            outgoing.body = Bytes::new();
+        }
+        Ok(outgoing)
     }
 
     /// Reads a body.

@@ -43,9 +43,14 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// The headers of the stored message: the story, and what is needed to send the request again.
+    /// The headers of the stored message: the story, and what is needed to send the request again. Foreign headers stay
+    /// out where they leave no room for the story.
     pub fn headers(&self, original: &Headers) -> Headers {
-        let mut headers = original.foreign();
+        let headers = self.headers_beside(original.foreign(), original);
+        if headers.check().is_ok() { headers } else { self.headers_beside(Headers::new(), original) }
+    }
+
+    fn headers_beside(&self, mut headers: Headers, original: &Headers) -> Headers {
         for name in [header::PAYLOAD_REF, header::PARENT, header::TIMEOUT, header::BACKOFF, header::MAX_ATTEMPTS] {
             // A header that was refused stays out: it is told in the failure, and could not be stored again.
             if let Some(value) = original.get(name).filter(|value| value.len() <= limits::ID_BYTES_MAX) {
@@ -75,7 +80,8 @@ impl DeadLetter {
         )
     }
 
-    /// The story in at most 8 KiB, so that it fits into the headers beside others: details and causes go first.
+    /// The story in at most 8 KiB as it is written, so that it always fits into the headers: what can be done without
+    /// goes first. A control character is six bytes in JSON, so texts are cut until the whole fits.
     fn story(&self) -> String {
         const STORY_BYTES_MAX: usize = 8 * 1024;
         let text = |letter: &Self| serde_json::to_string(letter).unwrap_or_default();
@@ -86,7 +92,24 @@ impl DeadLetter {
         let mut letter = self.clone();
         letter.failure.details = None;
         letter.failure.causes.clear();
-        text(&letter)
+        letter.failure.code = limits::truncate(&letter.failure.code, 64);
+        letter.version = letter.version.map(|version| limits::truncate(&version, 64));
+        let mut bytes_max = limits::FAILURE_MESSAGE_BYTES_MAX;
+        loop {
+            let cut = text(&letter);
+            if cut.len() <= STORY_BYTES_MAX || bytes_max == 0 {
+                return cut;
+            }
+            bytes_max /= 2;
+            letter.failure.message = limits::truncate(&letter.failure.message, bytes_max);
+            let attempts = &mut letter.failure.attempts;
+            if attempts.len() > 2 {
+                attempts.drain(1..attempts.len() - 1);
+            }
+            for attempt in attempts {
+                attempt.bound(bytes_max);
+            }
+        }
     }
 }
 
@@ -117,5 +140,31 @@ mod tests {
         assert_eq!((headers.get("X-Tenant"), headers.get("Nats-Schedule")), (Some("blue"), None));
         let read = DeadLetter::read(&headers).unwrap();
         assert_eq!((read.id, read.killed, read.failure.code), (letter.id, letter.killed, letter.failure.code));
+    }
+
+    #[test]
+    fn no_story_is_too_long_for_its_headers() {
+        let long = "\u{1}".repeat(3_000);
+        let mut failure = Failure::new("x", &long);
+        failure.code.clone_from(&long);
+        let record = failure.record(1, None, Some(&long), time::parse("2030-01-01T00:00:00Z").unwrap());
+        failure.attempts = vec![record; 300];
+        let letter = DeadLetter {
+            id: RequestId::parse(&"a".repeat(200)).unwrap(),
+            capability: Capability::parse("echo").unwrap(),
+            lane: Lane::Normal,
+            failure,
+            attempt: 300,
+            instance: Some(InstanceId::generate()),
+            version: Some(long),
+            killed: Vec::new(),
+            published_at: None,
+            dead_at: time::parse("2030-01-01T00:00:00Z").unwrap(),
+        };
+        let mut original = Headers::new();
+        original.set("X-Tenant", "blue".repeat(3_000));
+        let headers = letter.headers(&original);
+        assert_eq!(headers.check(), Ok(()));
+        assert_eq!(DeadLetter::read(&headers).unwrap().id, letter.id);
     }
 }

@@ -213,9 +213,18 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
     }
 }
 
+impl AttemptRecord {
+    /// Cuts its texts, for whoever wrote it may have been another program.
+    pub(crate) fn bound(&mut self, message_bytes_max: usize) {
+        self.code = limits::truncate(&self.code, 64);
+        self.message = limits::truncate(&self.message, message_bytes_max);
+        self.version = self.version.take().map(|version| limits::truncate(&version, 40));
+    }
+}
+
 /// Adds an attempt to those remembered: past the bound the first one stays and the oldest of the others goes.
 pub fn remember(attempts: &mut Vec<AttemptRecord>, record: AttemptRecord) {
-    if attempts.len() >= limits::ATTEMPT_RECORDS_MAX {
+    while attempts.len() >= limits::ATTEMPT_RECORDS_MAX {
         attempts.remove(1);
     }
     attempts.push(record);

@@ -63,7 +63,10 @@ pub fn truncate(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();
     }
-    let mut end = bytes_max.saturating_sub('…'.len_utf8());
+    if bytes_max < '…'.len_utf8() {
+        return String::new();
+    }
+    let mut end = bytes_max - '…'.len_utf8();
     while !text.is_char_boundary(end) {
         end -= 1;
     }

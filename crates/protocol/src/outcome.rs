@@ -100,8 +100,15 @@ impl Outcome {
         }
     }
 
-    /// Its headers.
+    /// Its headers. The caller's trace context stays out where it is too large: the outcome must be storable.
     pub fn headers(&self) -> Headers {
+        let own = self.own_headers();
+        let mut headers = own.clone();
+        self.trace.write(&mut headers);
+        if headers.check().is_ok() { headers } else { own }
+    }
+
+    fn own_headers(&self) -> Headers {
         let mut headers = Headers::new();
         headers.push(header::REQUEST_ID, self.id.as_str());
         headers.push(header::STATUS, self.status.as_str());
@@ -116,7 +123,6 @@ impl Outcome {
         if let Some(object) = &self.payload_ref {
             headers.push(header::PAYLOAD_REF, object.as_str());
         }
-        self.trace.write(&mut headers);
         headers
     }
 

@@ -265,7 +265,13 @@ fn parse_object_name(text: &str) -> Result<String, String> {
 }
 
 fn parse_failures(text: &str) -> Result<Vec<AttemptRecord>, String> {
-    serde_json::from_str(text).map_err(|error| format!("is not a list of attempts: {error}"))
+    let read: Result<Vec<AttemptRecord>, _> = serde_json::from_str(text);
+    let mut attempts = read.map_err(|error| format!("is not a list of attempts: {error}"))?;
+    attempts.truncate(limits::ATTEMPT_RECORDS_MAX);
+    for attempt in &mut attempts {
+        attempt.bound(limits::ATTEMPT_MESSAGE_BYTES_MAX);
+    }
+    Ok(attempts)
 }
 
 fn parse_step_address(text: &str) -> Result<StepAddress, String> {

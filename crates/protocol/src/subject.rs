@@ -104,21 +104,18 @@ pub enum Subject {
 pub enum Verb {
     /// Stop these requests.
     Cancel,
-    /// Stop pulling, finish, leave.
-    Drain,
     /// Say what you are and do.
     Inspect,
 }
 
 impl Verb {
     /// All verbs.
-    pub const ALL: [Self; 3] = [Self::Cancel, Self::Drain, Self::Inspect];
+    pub const ALL: [Self; 2] = [Self::Cancel, Self::Inspect];
 
     /// The subject token.
     pub fn token(self) -> &'static str {
         match self {
             Self::Cancel => "cancel",
-            Self::Drain => "drain",
             Self::Inspect => "inspect",
         }
     }
