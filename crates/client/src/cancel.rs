@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use broker::{Outgoing, Settled, StoredMessage};
 use protocol::{
-    Capability, Failure, Origin, Outcome, Request, RequestId, Status, Subject, codes, control::CancelNotice, header,
+    Capability, Failure, Origin, Outcome, Request, RequestId, Status, Subject, codes,
+    control::CancelNotice,
+    header,
     subject::Verb,
+    topology::{self, Source},
 };
 
 use crate::{Client, Error, ErrorKind};
@@ -36,6 +39,10 @@ impl Client {
     /// Cancels a request, queued, waiting or running. What runs is told to stop; what it did until then may have taken
     /// effect.
     ///
+    /// The key of unique work is free at once when no worker has it, so that no two of one key run beside each other:
+    /// else the worker that has it frees it when it has stopped, or, where it waits for a retry or its worker is gone, the
+    /// one that is given it next.
+    ///
     /// An id chosen by a client tells nothing of whether it was ever submitted: such a request cannot be told from one
     /// that is queued, and is cancelled in advance.
     ///
@@ -46,7 +53,7 @@ impl Client {
         let place = self.place(id).await?;
         let failure = Failure::new(codes::CANCELLED, "cancelled on request");
         let mut outcome = Outcome::not_completed(id.clone(), Status::Cancelled, &failure);
-        outcome.capability = place.capability;
+        outcome.capability.clone_from(&place.capability);
         let subject = Subject::outcome_of(id).render(self.namespace());
         let outgoing = Outgoing::new(subject, outcome.body.clone()).with_headers(outcome.headers()).expecting(0);
         let settled = tokio::time::timeout(SETTLE_WITHIN, self.publisher().settle(&outgoing)).await;
@@ -64,10 +71,26 @@ impl Client {
         self.tell_cancelled(id).await?;
         let later = Subject::Later(id.clone()).render(self.namespace());
         self.purge(&self.names().requests, &later, None).await?;
-        if let Some((subject, sequence)) = place.unique {
+        if let Some((subject, sequence)) = place.unique
+            && self.is_in_no_hands(place.capability.as_ref(), sequence).await?
+        {
             self.purge(&self.names().unique, &subject, Some(sequence + 1)).await?;
         }
         Ok(Cancellation::Cancelled)
+    }
+
+    /// Whether no worker has this unique request. Its outcome is stored and workers have been told, so that whoever is
+    /// given it after this look knows that it is cancelled.
+    async fn is_in_no_hands(&self, capability: Option<&Capability>, sequence: u64) -> Result<bool, Error> {
+        let Some(capability) = capability else { return Ok(true) };
+        // Its name is the same for any number of replicas.
+        let consumer = topology::worker_consumer(self.namespace(), capability, Source::Unique, 1);
+        match broker::topology::consumer_state(self.connection(), &consumer.stream, &consumer.name).await {
+            Ok(state) => Ok(state.ack_pending == 0 || sequence > state.delivered),
+            // Workers make it before they ask for anything.
+            Err(error) if error.kind() == broker::Kind::NotFound => Ok(true),
+            Err(error) => Err(Error::from(error).during("it is cancelled, but may still stand in the queue")),
+        }
     }
 
     async fn place(&self, id: &RequestId) -> Result<Place, Error> {

@@ -1,10 +1,15 @@
 use std::time::Duration;
 
-use protocol::{Origin, Status, UniqueKey, codes, control::CancelNotice};
+use broker::{Delivery, PullEvent, PullInbox, PullRequest};
+use protocol::{
+    Origin, Status, UniqueKey, codes,
+    control::CancelNotice,
+    topology::{self, Source},
+};
 use serde_json::json;
 use sortie_client::{Cancellation, ErrorKind};
 
-use crate::fleet::{Fleet, SOON, echo, id};
+use crate::fleet::{Fleet, SOON, echo, id, until};
 
 #[tokio::test]
 async fn what_is_queued_or_running_is_cancelled_and_the_workers_are_told() {
@@ -51,11 +56,43 @@ async fn unique_work_gives_its_key_back_and_takes_nobody_elses() {
     assert_ne!(first.id(), second.id());
 }
 
+/// Takes what is queued into its hands, as a worker does.
+async fn take(fleet: &Fleet) -> Delivery {
+    let consumer = topology::worker_consumer(fleet.client.namespace(), &echo(), Source::Unique, 1);
+    broker::topology::ensure_consumer(fleet.connection(), &consumer).await.unwrap();
+    let mut inbox = PullInbox::open(fleet.connection()).await.unwrap();
+    inbox.pull(&consumer, PullRequest::Now { batch: 1 }, 1).await.unwrap();
+    let event = tokio::time::timeout(SOON, inbox.next()).await.unwrap();
+    let Some(PullEvent::Delivered(delivery)) = event else { panic!("{event:?}") };
+    *delivery
+}
+
+#[tokio::test]
+async fn unique_work_keeps_its_key_until_its_worker_lets_go() {
+    let fleet = Fleet::start().await;
+    let submit = |key| fleet.client.request(&echo(), &1).unique(UniqueKey::parse(key).unwrap()).submit();
+    let running = submit("k").await.unwrap();
+    let held = take(&fleet).await;
+    let queued = submit("other").await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(running.cancel().await.unwrap(), Cancellation::Cancelled);
+        let error = submit("k").await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::KeyTaken { holder: Some(running.id().clone()) }, "it may still run");
+    }
+    assert_eq!(queued.cancel().await.unwrap(), Cancellation::Cancelled);
+    submit("other").await.expect("nobody has what is queued behind it");
+
+    held.ack_confirmed(fleet.connection()).await.unwrap();
+    until("the key is free", async || submit("k").await.is_ok()).await;
+    assert_eq!(running.cancel().await.unwrap(), Cancellation::Cancelled);
+    assert_eq!(fleet.count("FLEET_UNIQUE").await, 2, "nobody else's is taken away");
+}
+
 #[tokio::test]
 async fn an_id_by_sequence_that_was_never_issued_is_not_found() {
     let fleet = Fleet::start().await;
     fleet.connection().publish_core(broker::Outgoing::new("fleet.request.echo", "1")).await.unwrap();
-    crate::fleet::until("it is stored", async || fleet.count("FLEET_REQUESTS").await == 1).await;
+    until("it is stored", async || fleet.count("FLEET_REQUESTS").await == 1).await;
     let named = fleet.client.request(&echo(), &1).submit().await.unwrap();
     for (never, why) in [("seq-3", "never issued"), ("useq-1", "never issued"), ("seq-2", named.id().as_str())] {
         let error = fleet.client.cancel(&id(never)).await.unwrap_err();
