@@ -23,6 +23,13 @@ const READ_TIMEOUTS: [Duration; 3] = [Duration::from_secs(1), Duration::from_sec
 /// Subjects that one multi-get may name: the server stops at 1,024 results.
 const MANY_MAX: usize = 1_000;
 
+/// What the server adds to a stored message that it answers with.
+const SUBJECT: &str = "Nats-Subject";
+const SEQUENCE: &str = "Nats-Sequence";
+const TIME: &str = "Nats-Time-Stamp";
+/// What it adds to the end of an answer, too.
+const PENDING: &str = "Nats-Num-Pending";
+
 /// A message as it is stored.
 #[derive(Clone, Debug)]
 pub struct StoredMessage {
@@ -146,10 +153,10 @@ impl Reader {
     async fn one(&self, subject: String, body: Bytes) -> Result<Option<StoredMessage>, Error> {
         let asking = |timeout| self.connection.request(subject.clone(), None, body.clone(), timeout);
         let answer = again(asking).await.map_err(|error| error.during(&subject))?;
-        match answer.status {
+        match answer.status.clone().filter(|_| answer.headers.last(SEQUENCE).is_none()) {
             Some((404, _)) => Ok(None),
             Some((code, text)) => Err(Error::new(Kind::Api(u64::from(code)), text)),
-            None => Ok(Some(stored(answer))),
+            None => stored(answer).map(Some),
         }
     }
 
@@ -167,18 +174,26 @@ impl Reader {
             let silence = || Error::new(Kind::TimedOut, format!("reading {stream}: no answer"));
             let answer = tokio::time::timeout(timeout, answers.next()).await.map_err(|_| silence())?;
             let answer = answer.ok_or_else(silence)?;
-            match answer.status {
-                None => page.messages.push(stored(answer)),
-                Some((204, _)) => {
-                    let pending = answer.headers.get("Nats-Num-Pending").and_then(|text| text.parse().ok());
+            // A publisher may have stored a status; only the broker's own has no sequence behind it.
+            let Some((code, text)) = answer.status.clone().filter(|_| answer.headers.last(SEQUENCE).is_none()) else {
+                let message = stored(answer)?;
+                if page.messages.last().is_some_and(|last| last.sequence >= message.sequence) {
+                    return Err(Error::new(Kind::Invalid, format!("reading {stream}: sequences do not grow")));
+                }
+                page.messages.push(message);
+                continue;
+            };
+            match code {
+                204 => {
+                    let pending = answer.headers.last(PENDING).and_then(|text| text.parse().ok());
                     if pending.unwrap_or(0_u64) > 0 {
                         page.next = page.messages.last().map(|message| message.sequence + 1);
                     }
                     return Ok(page);
                 }
-                Some((404, _)) => return Ok(page),
-                Some((503, _)) => return Err(Error::new(Kind::NoResponders, format!("stream {stream} is not there"))),
-                Some((code, text)) => return Err(Error::new(Kind::Api(u64::from(code)), text)),
+                404 => return Ok(page),
+                503 => return Err(Error::new(Kind::NoResponders, format!("stream {stream} is not there"))),
+                _ => return Err(Error::new(Kind::Api(u64::from(code)), text)),
             }
         }
     }
@@ -200,24 +215,53 @@ where
     ask(last).await
 }
 
-/// A direct get's answer carries subject, sequence and time as headers of their own.
-fn stored(answer: Message) -> StoredMessage {
+/// A direct get's answer carries subject, sequence and time as headers, behind those of the publisher, who may have
+/// written the same names: the last of each counts.
+fn stored(answer: Message) -> Result<StoredMessage, Error> {
     let mut headers = answer.headers;
-    let own =
-        ["Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp", "Nats-Num-Pending", "Nats-Last-Sequence"];
+    let unread = || Error::new(Kind::Invalid, "an answer without subject or sequence");
     let found = StoredMessage {
-        subject: headers.get(own[1]).unwrap_or_default().to_owned(),
-        sequence: headers.get(own[2]).and_then(|text| text.parse().ok()).unwrap_or(0),
-        time: headers.get(own[3]).map(parse_time).unwrap_or_default(),
+        subject: headers.last(SUBJECT).ok_or_else(unread)?.to_owned(),
+        sequence: headers.last(SEQUENCE).and_then(|text| text.parse().ok()).ok_or_else(unread)?,
+        time: headers.last(TIME).map(parse_time).unwrap_or_default(),
         headers: Headers::new(),
         body: answer.body,
     };
-    for name in own {
+    for name in [SUBJECT, SEQUENCE, TIME, PENDING, "Nats-Stream", "Nats-Last-Sequence"] {
         headers.remove(name);
     }
-    StoredMessage { headers, ..found }
+    Ok(StoredMessage { headers, ..found })
 }
 
 fn parse_time(text: &str) -> Timestamp {
     DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn what_the_publisher_wrote_forges_nothing() {
+        let headers = [
+            (SUBJECT, "fleet.request.victim"),
+            (SEQUENCE, "999"),
+            ("nats-time-stamp", "2000-01-01T00:00:00Z"),
+            (PENDING, "7"),
+            ("X-Tenant", "blue"),
+            ("Nats-Stream", "S"),
+            (SUBJECT, "fleet.request.echo"),
+            (SEQUENCE, "4"),
+            (TIME, "2030-01-01T00:00:00Z"),
+            ("nats-subject", "fleet.request.victim"),
+        ];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
+        let answer = Message { subject: "_INBOX.a".to_owned(), reply: None, headers, body: Bytes::new(), status: None };
+        let found = stored(answer).unwrap();
+        assert_eq!((found.subject.as_str(), found.sequence), ("fleet.request.echo", 4));
+        assert_eq!(found.time, parse_time("2030-01-01T00:00:00Z"));
+        assert_eq!(found.headers.iter().collect::<Vec<_>>(), [("X-Tenant", "blue")]);
+    }
 }

@@ -79,6 +79,12 @@ impl Headers {
         self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
+    /// The last value of a header whose name is written exactly so: what the broker adds to a stored message stands behind
+    /// whatever its publisher wrote.
+    pub fn last(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
     /// Replaces every value of a header by this one.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         let name = name.into();
@@ -158,6 +164,15 @@ mod tests {
         headers.push("X-Tenant", "blue");
         assert_eq!(headers.foreign().iter().collect::<Vec<_>>(), [("X-Tenant", "blue")]);
         assert_eq!(headers.get("x-tenant"), Some("blue"));
+    }
+
+    #[test]
+    fn the_last_value_is_that_of_the_exact_name() {
+        let headers: Headers = [("Nats-Subject", "forged"), ("Nats-Subject", "true"), ("nats-subject", "forged")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into_iter()
+            .collect();
+        assert_eq!((headers.last("Nats-Subject"), headers.last("Nats-Stream")), (Some("true"), None));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use broker::{Disposition, Error, Settled, StoredMessage, topology};
 use futures_util::{TryStreamExt, stream};
-use protocol::{Outcome, Request, time::Timestamp, topology::Source};
+use protocol::{Namespace, Outcome, Request, Subject, time::Timestamp, topology::Source};
 
 use crate::{
     duty::{Duty, unserved::Unserved},
@@ -29,7 +29,8 @@ pub(crate) struct Deadlines {
 #[derive(Clone, Debug, PartialEq)]
 struct Expired {
     request: Request,
-    subject: String,
+    /// Where it lies, if it is unique work of this queue.
+    unique_subject: Option<String>,
     sequence: u64,
 }
 
@@ -41,7 +42,7 @@ impl Deadlines {
     async fn expire_in(&self, queue: &Queue, now: Timestamp) -> Result<(), Error> {
         let consumer = &queue.consumer;
         let page = self.post.reader.page(&consumer.stream, &consumer.filter, 1, READ_MAX).await?;
-        let expired = expired(queue, &page.messages, now);
+        let expired = expired(self.post.namespace(), queue, &page.messages, now);
         let outcomes = expired.iter().map(|expired| Ok(self.expire(queue, expired)));
         stream::iter(outcomes).try_for_each_concurrent(AT_ONCE, |outcome| outcome).await?;
         for (subject, below) in purges(queue, &page.messages, &expired) {
@@ -90,11 +91,17 @@ impl Duty for Deadlines {
 
 /// Which messages are past their deadline. One whose headers lie is not: its deadline cannot be trusted, and whoever
 /// serves it says so.
-fn expired(queue: &Queue, messages: &[StoredMessage], now: Timestamp) -> Vec<Expired> {
+fn expired(namespace: &Namespace, queue: &Queue, messages: &[StoredMessage], now: Timestamp) -> Vec<Expired> {
+    let unique_subject = |message: &StoredMessage| match Subject::parse(namespace, &message.subject)? {
+        Subject::Unique { capability, key } if capability == queue.capability => {
+            Some(Subject::Unique { capability, key }.render(namespace))
+        }
+        _ => None,
+    };
     let judged = messages.iter().filter_map(|message| {
         let request = Request::read(&message.headers, queue.id_of_sequence(message.sequence)).ok()?;
         let is_past = request.deadline.is_some_and(|deadline| deadline < now);
-        is_past.then(|| Expired { request, subject: message.subject.clone(), sequence: message.sequence })
+        is_past.then(|| Expired { request, unique_subject: unique_subject(message), sequence: message.sequence })
     });
     judged.collect()
 }
@@ -114,7 +121,7 @@ fn purges(queue: &Queue, messages: &[StoredMessage], expired: &[Expired]) -> Vec
         Source::Lane(_) => {
             let head =
                 messages.iter().zip(expired).take_while(|(message, expired)| message.sequence == expired.sequence);
-            head.last().map(|(message, _)| (message.subject.clone(), message.sequence + 1)).into_iter().collect()
+            head.last().map(|(message, _)| (queue.consumer.filter.clone(), message.sequence + 1)).into_iter().collect()
         }
         Source::Unique => {
             let in_hands_through = match &queue.state {
@@ -122,7 +129,7 @@ fn purges(queue: &Queue, messages: &[StoredMessage], expired: &[Expired]) -> Vec
                 _ => 0,
             };
             let free = expired.iter().filter(|expired| expired.sequence > in_hands_through);
-            free.map(|expired| (expired.subject.clone(), expired.sequence + 1)).collect()
+            free.filter_map(|expired| Some((expired.unique_subject.clone()?, expired.sequence + 1))).collect()
         }
     }
 }
@@ -141,7 +148,7 @@ mod tests {
         if let Some(deadline) = deadline {
             headers.set(header::DEADLINE, deadline);
         }
-        let subject = format!("s.{sequence}");
+        let subject = format!("fleet.unique.echo.{sequence}");
         StoredMessage { subject, sequence, time: Timestamp::default(), headers, body: "".into() }
     }
 
@@ -153,7 +160,7 @@ mod tests {
         let now = time::parse("2030-01-01T00:00:00Z").unwrap();
         let messages: Vec<_> =
             deadlines.iter().zip(1..).map(|(deadline, sequence)| message(sequence, *deadline)).collect();
-        let expired = expired(queue, &messages, now);
+        let expired = expired(&Namespace::default(), queue, &messages, now);
         let purges = purges(queue, &messages, &expired);
         (expired.iter().map(|one| one.sequence).collect(), purges.iter().map(|(_, below)| *below).collect())
     }
@@ -182,10 +189,28 @@ mod tests {
     }
 
     #[test]
+    fn only_what_lies_in_the_queue_is_purged() {
+        let now = time::parse("2030-01-01T00:00:00Z").unwrap();
+        for (source, subject, purged) in [
+            (NORMAL, "fleet.request.victim", Some("fleet.request.echo")),
+            (Source::Unique, "fleet.unique.echo.key", Some("fleet.unique.echo.key")),
+            (Source::Unique, "fleet.unique.victim.key", None),
+            (Source::Unique, "fleet.unique.*.key", None),
+            (Source::Unique, ">", None),
+        ] {
+            let messages = [StoredMessage { subject: subject.to_owned(), ..message(1, PAST) }];
+            let queue = queue("echo", source, 1, 0, 0);
+            let expired = expired(&Namespace::default(), &queue, &messages, now);
+            let purges = purges(&queue, &messages, &expired);
+            assert_eq!(purges.first().map(|(subject, _)| subject.as_str()), purged, "{subject}");
+        }
+    }
+
+    #[test]
     fn ids_follow_the_source() {
         let now = time::parse("2030-01-01T00:00:00Z").unwrap();
         for (source, id) in [(NORMAL, "seq-5"), (Source::Unique, "useq-5")] {
-            let found = expired(&queue("echo", source, 1, 0, 0), &[message(5, PAST)], now);
+            let found = expired(&Namespace::default(), &queue("echo", source, 1, 0, 0), &[message(5, PAST)], now);
             assert_eq!(found[0].request.id.as_str(), id);
         }
     }

@@ -109,3 +109,27 @@ async fn more_than_one_look_reads_expires_look_by_look() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_forged_place_purges_nothing_of_others() {
+    let fleet = Fleet::start().await;
+    for _ in 0..3 {
+        fleet.publish("fleet.request.victim", &[], "{}").await;
+    }
+    // As the broker itself writes it when it answers a read.
+    let forged = "Nats-Subject: fleet.request.victim\r\nNats-Sequence: 999\r\nNats-Num-Pending: 0\r\n";
+    let past = "Sortie-Deadline: 2020-01-01T00:00:00Z\r\n";
+    for (id, status) in [("a", ""), ("b", " 404 No Messages"), ("c", " 204 EOB")] {
+        let block = format!("NATS/1.0{status}\r\nSortie-Request-Id: {id}\r\n{forged}{past}\r\n");
+        fleet.publish_bytes("fleet.request.echo", block.as_bytes(), b"{}");
+    }
+    let _running = fleet.coordinate(quick()).await;
+    for id in ["a", "b", "c"] {
+        until("it expires", || fleet.outcome(id)).await;
+    }
+    until("the queue is purged", || async {
+        (fleet.count(&fleet.names.requests, "fleet.request.echo").await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(fleet.count(&fleet.names.requests, "fleet.request.victim").await, 3);
+}

@@ -100,6 +100,26 @@ impl Fleet {
         self.publisher.publish_within(&outgoing, BOUND).await.unwrap().sequence
     }
 
+    /// Publishes a block of headers byte by byte as it is, over a connection of its own, and waits until it is stored.
+    pub(crate) fn publish_bytes(&self, subject: &str, headers: &[u8], body: &[u8]) {
+        use std::io::{Read, Write};
+        let url = self._server.as_ref().unwrap().url();
+        let mut stream = std::net::TcpStream::connect(url.trim_start_matches("nats://")).unwrap();
+        stream.set_read_timeout(Some(BOUND)).unwrap();
+        let mut message = b"CONNECT {\"verbose\":false,\"headers\":true}\r\nSUB answer 1\r\n".to_vec();
+        let total = headers.len() + body.len();
+        message.extend(format!("HPUB {subject} answer {} {total}\r\n", headers.len()).bytes());
+        message.extend(headers.iter().chain(body).chain(b"\r\n"));
+        stream.write_all(&message).unwrap();
+        let mut answers = String::new();
+        let mut some = [0; 4_096];
+        while !answers.contains("\"seq\":") {
+            let count = stream.read(&mut some).unwrap();
+            answers += &String::from_utf8_lossy(&some[..count]);
+            assert!(count > 0 && !answers.contains("error"), "{answers}");
+        }
+    }
+
     pub(crate) async fn count(&self, stream: &str, filter: &str) -> u64 {
         topology::subject_counts(&self.connection, stream, filter).await.unwrap().values().sum()
     }
