@@ -10,6 +10,7 @@ use tracing::Instrument;
 #[must_use = "the task ends when this is dropped"]
 pub struct Owned<T> {
     handle: JoinHandle<T>,
+    is_detached: bool,
 }
 
 impl<T> Owned<T> {
@@ -23,6 +24,11 @@ impl<T> Owned<T> {
         self.handle.is_finished()
     }
 
+    /// Lets it go on without an owner: only for what ends by itself.
+    pub fn detach(mut self) {
+        self.is_detached = true;
+    }
+
     /// Ends it from elsewhere.
     pub fn abort_handle(&self) -> AbortHandle {
         self.handle.abort_handle()
@@ -31,7 +37,9 @@ impl<T> Owned<T> {
 
 impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
-        self.handle.abort();
+        if !self.is_detached {
+            self.handle.abort();
+        }
     }
 }
 
@@ -43,5 +51,5 @@ where
     F::Output: Send + 'static,
 {
     let span = tracing::debug_span!("task", task = name);
-    Owned { handle: tokio::spawn(future.instrument(span)) }
+    Owned { handle: tokio::spawn(future.instrument(span)), is_detached: false }
 }
