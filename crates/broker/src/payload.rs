@@ -38,19 +38,38 @@ impl PayloadStore {
         Self { connection: connection.clone(), reader: Reader::new(connection), bucket: bucket.into() }
     }
 
-    /// Stores a body under a new name, which is what a message refers to.
+    /// A name that no other object has.
+    pub fn new_name() -> String {
+        format!("body-{}", uuid::Uuid::now_v7().simple())
+    }
+
+    /// Stores a body once under a new name, which is what a message refers to. Who tries again does so with
+    /// [`put_as`](Self::put_as), or every try leaves an object of its own.
+    ///
+    /// # Errors
+    /// Those of [`put_as`](Self::put_as).
+    pub async fn put(&self, body: &[u8]) -> Result<String, Error> {
+        let name = Self::new_name();
+        self.put_as(&name, body).await?;
+        Ok(name)
+    }
+
+    /// Stores a body under a name from [`new_name`](Self::new_name). The same body under the same name again is stored
+    /// once: what an earlier try has stored whole stays, whatever that try was told.
     ///
     /// # Errors
     /// `TooLarge` past [`limits::BODY_BYTES_MAX`]; else what the store says.
-    pub async fn put(&self, body: &[u8]) -> Result<String, Error> {
+    pub async fn put_as(&self, name: &str, body: &[u8]) -> Result<(), Error> {
         check_size(body.len() as u64)?;
+        if self.get(name).await.is_ok_and(|stored| stored == body) {
+            return Ok(());
+        }
         let failed = |error: String| Error::new(Kind::TimedOut, format!("storing a large body: {error}"));
         let jetstream = async_nats::jetstream::new(self.connection.client().clone());
         let store = jetstream.get_object_store(&self.bucket).await.map_err(|error| failed(error.to_string()))?;
-        let name = format!("body-{}", uuid::Uuid::now_v7().simple());
         let mut reader = body;
-        store.put(name.as_str(), &mut reader).await.map_err(|error| failed(error.to_string()))?;
-        Ok(name)
+        store.put(name, &mut reader).await.map_err(|error| failed(error.to_string()))?;
+        Ok(())
     }
 
     /// Makes a message fit: a body over [`limits::BODY_INLINE_BYTES_MAX`], or one that leaves no room for its headers in
@@ -71,8 +90,8 @@ impl PayloadStore {
     /// Reads a body.
     ///
     /// # Errors
-    /// `NotFound` when it is not there or not whole (a replica may be behind: try again), `TooLarge`, or what reading
-    /// says.
+    /// `NotFound` when it is not there, not whole (a replica may be behind: try again) or contradicts itself; `TooLarge`;
+    /// or what reading says.
     pub async fn get(&self, name: &str) -> Result<Bytes, Error> {
         let stream = object_stream(&self.bucket);
         let meta = format!("$O.{}.M.{}", self.bucket, encoded(name));
@@ -83,13 +102,21 @@ impl PayloadStore {
             return Err(missing());
         }
         check_size(info.size)?;
+        // Others may write here: a wildcard as its name would read everybody's chunks.
+        let lies = |what: &str| Error::new(Kind::NotFound, format!("object {name} of {}: {what}", self.bucket));
+        if !is_plain_token(&info.nuid) {
+            return Err(lies("its chunks have no plain name"));
+        }
         let chunks = format!("$O.{}.C.{}", self.bucket, info.nuid);
-        let mut body = Vec::with_capacity(usize::try_from(info.size).unwrap_or(0));
+        let mut body = Vec::new();
         let mut from = Some(1);
         while let Some(sequence) = from {
             let page = self.reader.page(&stream, &chunks, sequence, PAGE).await?;
             for chunk in page.messages {
                 body.extend_from_slice(&chunk.body);
+                if chunk.body.is_empty() || body.len() as u64 > info.size {
+                    return Err(lies("its chunks are not those of its size"));
+                }
             }
             from = page.next;
         }
@@ -106,6 +133,10 @@ fn check_size(size: u64) -> Result<(), Error> {
         return Err(Error::new(Kind::TooLarge, message));
     }
     Ok(())
+}
+
+fn is_plain_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 /// Object names stand in subjects as URL-safe base64 with padding (NATS ADR-20).

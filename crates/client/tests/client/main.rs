@@ -5,5 +5,6 @@ mod cancel;
 mod cluster;
 mod fleet;
 mod lookups;
+mod objects;
 mod submit;
 mod wait;
