@@ -21,7 +21,7 @@ pub enum Kind {
     Contended,
     /// The subject holds all that it may (10077).
     SubjectFull,
-    /// The store is full (10023, 10047).
+    /// The store is full, or what the account or the stream may hold of it (10002, 10023, 10028, 10047, 10077).
     StoreFull,
     /// Something with this name exists and is different (10148, 10013, 10058).
     Exists,
@@ -78,17 +78,19 @@ impl Error {
         }
     }
 
-    /// The error that a JetStream API answer holds.
+    /// The error that a JetStream API answer holds. What is not known to come again is taken for something that passes:
+    /// a publish that is given up too early is lost, one that is tried too long is only late.
     pub(crate) fn of_api(code: u64, error_code: u64, description: &str) -> Self {
         let kind = match error_code {
             10071 => Kind::WrongSequence,
             10164 | 10158 => Kind::Contended,
-            10077 => Kind::SubjectFull,
-            10023 | 10047 | 10028 => Kind::StoreFull,
+            10077 => refused_by_store(description),
+            10002 | 10023 | 10047 | 10028 => Kind::StoreFull,
             10148 | 10013 | 10058 => Kind::Exists,
             10054 | 10097 => Kind::TooLarge,
             10014 | 10059 | 10037 => Kind::NotFound,
             10039 | 10076 => Kind::NoResponders,
+            _ if INVALID.iter().any(|codes| codes.contains(&error_code)) => Kind::Invalid,
             _ if code == 404 => Kind::NotFound,
             _ => Kind::Api(error_code),
         };
@@ -103,6 +105,40 @@ impl Error {
     }
 }
 
+/// What the server says of a message, or a request, that it will refuse until the message or the stream is another one.
+const INVALID: [&[u64]; 9] = [
+    // Malformed: bad request, invalid JSON.
+    &[10003, 10025],
+    // It expects another stream or another last message id, or does not say which sequence.
+    &[10060, 10070, 10193],
+    // A sealed stream; a roll-up that is not allowed or unknown.
+    &[10109, 10111],
+    // A TTL that is invalid or not allowed.
+    &[10165, 10166],
+    // Counters: not allowed, or an increment that is missing, invalid, or has a body.
+    &[10168, 10169, 10170, 10171],
+    // Atomic batches: not allowed, without a number, with a header that they cannot have, with an invalid id, too large,
+    // with an invalid end, with a message twice.
+    &[10174, 10175, 10177, 10179, 10199, 10200, 10201],
+    // Schedules: not allowed, or with an invalid pattern, target, TTL, roll-up, source, scheduler, time zone.
+    &[10188, 10189, 10190, 10191, 10192, 10203, 10212, 10223],
+    // Batches: not allowed, or with an invalid pattern, an invalid id, an unknown id.
+    &[10205, 10206, 10207, 10208],
+    // A header that only the server may set.
+    &[10227],
+];
+
+/// One code stands for whatever a stream's store says; only its words tell a subject that is full from a store that is
+/// being closed, which passes.
+fn refused_by_store(description: &str) -> Kind {
+    match description {
+        "maximum messages per subject exceeded" => Kind::SubjectFull,
+        "maximum messages exceeded" | "maximum bytes exceeded" => Kind::StoreFull,
+        "message too large" => Kind::TooLarge,
+        _ => Kind::Api(10077),
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -110,3 +146,46 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_cannot_pass_by_itself_is_given_up() {
+        let full = "maximum messages per subject exceeded";
+        for (code, error_code, description, kind, disposition) in [
+            (400, 10071, "wrong last sequence: 7", Kind::WrongSequence, Disposition::Reject),
+            (400, 10164, "wrong last sequence", Kind::Contended, Disposition::Retry),
+            (409, 10158, "duplicate message id is in process", Kind::Contended, Disposition::Retry),
+            (503, 10077, full, Kind::SubjectFull, Disposition::Reject),
+            (503, 10077, "maximum bytes exceeded", Kind::StoreFull, Disposition::Retry),
+            (503, 10077, "message too large", Kind::TooLarge, Disposition::Reject),
+            (503, 10077, "store is closed", Kind::Api(10077), Disposition::Retry),
+            (400, 10002, "resource limits exceeded for account", Kind::StoreFull, Disposition::Retry),
+            (503, 10023, "insufficient resources", Kind::StoreFull, Disposition::Retry),
+            (400, 10054, "message size exceeds maximum allowed", Kind::TooLarge, Disposition::Reject),
+            (400, 10097, "header size exceeds maximum allowed of 64k", Kind::TooLarge, Disposition::Reject),
+            (400, 10003, "bad request", Kind::Invalid, Disposition::Reject),
+            (400, 10060, "expected stream does not match", Kind::Invalid, Disposition::Reject),
+            (400, 10109, "invalid operation on sealed stream", Kind::Invalid, Disposition::Reject),
+            (500, 10111, "rollup not permitted", Kind::Invalid, Disposition::Reject),
+            (400, 10165, "invalid per-message TTL", Kind::Invalid, Disposition::Reject),
+            (400, 10166, "per-message TTL is disabled", Kind::Invalid, Disposition::Reject),
+            (400, 10188, "message schedules is disabled", Kind::Invalid, Disposition::Reject),
+            (400, 10189, "message schedules pattern is invalid", Kind::Invalid, Disposition::Reject),
+            (400, 10223, "message schedules time zone is invalid", Kind::Invalid, Disposition::Reject),
+            (400, 10227, "message source header is not allowed", Kind::Invalid, Disposition::Reject),
+            (503, 10008, "JetStream system temporarily unavailable", Kind::Api(10008), Disposition::Retry),
+            (500, 10009, "not leader", Kind::Api(10009), Disposition::Retry),
+            (500, 10118, "stream is offline", Kind::Api(10118), Disposition::Retry),
+            (503, 10163, "temporarily unavailable", Kind::Api(10163), Disposition::Retry),
+            (429, 10167, "too many requests", Kind::Api(10167), Disposition::Retry),
+            (429, 10210, "atomic publish too many inflight", Kind::Api(10210), Disposition::Retry),
+            (400, 19999, "what a later server may say", Kind::Api(19999), Disposition::Retry),
+        ] {
+            let error = Error::of_api(code, error_code, description);
+            assert_eq!((error.kind(), error.disposition()), (kind, disposition), "{error}");
+        }
+    }
+}
