@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::{
     error::{Error, Kind},
     message::{Message, Outgoing, map_of},
-    retry::Waits,
+    retry::{Waits, end_of},
 };
 
 /// The oldest server that has all that is used: message schedules with cron, message TTL, atomic batches.
@@ -102,7 +102,7 @@ impl Connection {
     /// `Unreachable` when nobody answered, `Forbidden` when the broker refused the credentials, `Invalid` when a file
     /// cannot be read or the server is older than [`SERVER_VERSION_MIN`].
     pub async fn open(options: Options) -> Result<Self, Error> {
-        let until = Instant::now() + options.connect_within;
+        let until = end_of(options.connect_within);
         let mut waits = Waits::new(Duration::from_millis(50), Duration::from_secs(1));
         let connection = loop {
             match Self::open_once(&options).await {

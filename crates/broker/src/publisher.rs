@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::{
     Connection, Outgoing, api,
     error::{Disposition, Error, Kind},
-    retry::Waits,
+    retry::{Waits, end_of},
 };
 
 /// Publishes of one process that wait for their acknowledgement at once: enough to fill a stream's pipeline, few enough
@@ -92,7 +92,8 @@ impl Publisher {
     /// Tries until it is settled, without an end of its own: whoever calls drops the future when it no longer matters.
     ///
     /// # Errors
-    /// Only what would be refused again: too large, forbidden, a full subject, a malformed message.
+    /// Only what would be refused again: too large, forbidden, a full subject, a malformed message, a stream that takes
+    /// nothing of the kind.
     pub async fn settle(&self, outgoing: &Outgoing) -> Result<Settled, Error> {
         let mut waits = Waits::new(Duration::from_millis(5), Duration::from_secs(2));
         let mut tried = 0_u64;
@@ -120,7 +121,7 @@ impl Publisher {
     /// What cannot be mended by trying again, at once; else the last error when the time is over. A message that is
     /// refused after a time-out because its subject is taken may be this one.
     pub async fn publish_within(&self, outgoing: &Outgoing, within: Duration) -> Result<Stored, Error> {
-        let until = Instant::now() + within;
+        let until = end_of(within);
         let mut waits = Waits::new(Duration::from_millis(5), Duration::from_secs(1));
         loop {
             match self.publish(outgoing).await {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     Connection, api,
     error::{Error, Kind},
-    retry::Waits,
+    retry::{Waits, end_of},
 };
 
 mod config;
@@ -338,7 +338,7 @@ pub async fn delete_message(connection: &Connection, stream: &str, sequence: u64
 /// # Errors
 /// `NotFound` with what to do, when they are not there in time.
 pub async fn wait_for_stream(connection: &Connection, stream: &str, within: Duration) -> Result<StreamState, Error> {
-    let until = std::time::Instant::now() + within;
+    let until = end_of(within);
     loop {
         match stream_state(connection, stream).await {
             Ok(state) => return Ok(state),
@@ -363,7 +363,7 @@ async fn patient_info(connection: &Connection, stream: &str) -> Result<StreamInf
 /// Asks what may be asked twice until it is answered. A stream has no leader while its copies are made, and then nobody
 /// answers for it.
 async fn persist<A: DeserializeOwned>(connection: &Connection, what: &str, question: &Value) -> Result<A, Error> {
-    let until = std::time::Instant::now() + ANSWERED_WITHIN;
+    let until = end_of(ANSWERED_WITHIN);
     let mut waits = Waits::new(Duration::from_millis(50), Duration::from_secs(1));
     loop {
         match api::ask(connection, what, question).await {

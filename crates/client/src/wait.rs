@@ -18,7 +18,7 @@ use std::{
 };
 
 use broker::{Connection, Subscription};
-use protocol::{Namespace, Origin, Outcome, RequestId, Subject};
+use protocol::{Namespace, Origin, Outcome, RequestId, Subject, duration::DURATION_MAX};
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch},
     time::Instant,
@@ -107,7 +107,7 @@ impl Ears {
 }
 
 impl Client {
-    /// Waits for the outcome of a request, at most this long. It may have been submitted by anyone, at any time.
+    /// Waits for the outcome of a request, at most this long, or ten years. It may have been submitted by anyone, at any time.
     ///
     /// Any number of waits may be in flight: beyond 64 of one client they share one subscription.
     ///
@@ -131,7 +131,7 @@ impl Client {
         look_first: bool,
         within: Duration,
     ) -> Result<Outcome, Error> {
-        let until = Instant::now() + within;
+        let until = Instant::now() + within.min(DURATION_MAX);
         if look_first {
             match self.stored_outcome(id).await {
                 Ok(Some(outcome)) => return self.with_body(outcome).await,

@@ -41,7 +41,11 @@ impl Fleet {
 
     /// A second process.
     pub(crate) async fn another_client(&self) -> Client {
-        let options = Options { servers: vec![self.server.url()], ..Options::default() };
+        self.client_with(Options::default()).await
+    }
+
+    pub(crate) async fn client_with(&self, options: Options) -> Client {
+        let options = Options { servers: vec![self.server.url()], ..options };
         Client::connect(options, Namespace::default()).await.unwrap()
     }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use broker::{Outgoing, Publisher, task};
+use broker::{Options, Outgoing, Publisher, task};
 use futures_util::future::join_all;
 use protocol::{Outcome, RequestId, RunId, StepName, control::Progress};
 use serde_json::json;
@@ -22,6 +22,31 @@ async fn an_outcome_is_heard_whether_it_comes_before_or_after() {
     assert_eq!(receipt.outcome(Duration::ZERO).await.unwrap().result::<u32>(), Ok(41));
     assert_eq!(fleet.client.outcome(receipt.id()).await.unwrap().unwrap().result::<u32>(), Ok(41));
     assert_eq!(fleet.client.outcome(&id("nobody")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_absurdly_long_wait_is_a_wait() {
+    let mut fleet = Fleet::start().await;
+    fleet.client = fleet.client_with(Options { connect_within: Duration::MAX, ..Options::default() }).await;
+    broker::topology::wait_for_stream(fleet.connection(), "FLEET_OUTCOMES", Duration::MAX).await.unwrap();
+    let request = Outgoing::new("fleet.request.echo", "1");
+    Publisher::new(fleet.connection()).publish_within(&request, Duration::MAX).await.unwrap();
+    let client = fleet.client.clone();
+    let waits = task::spawn("waits", async move {
+        let (named, counted) = (id("named"), id("seq-1"));
+        tokio::join!(
+            client.wait(&counted, Duration::MAX),
+            client.request(&echo(), &1).id(named.clone()).call(Duration::MAX),
+            client.request(&echo(), &1).id(named).follow(Duration::MAX, |_| {}),
+        )
+    });
+    until("all are queued", async || fleet.count("FLEET_REQUESTS").await >= 2).await;
+    fleet.complete(&id("seq-1"), &json!(1)).await;
+    fleet.complete(&id("named"), &json!(1)).await;
+    let (waited, called, followed) = tokio::time::timeout(SOON, waits.join()).await.unwrap().unwrap();
+    for outcome in [waited, called, followed] {
+        assert_eq!(outcome.unwrap().result::<u32>(), Ok(1));
+    }
 }
 
 #[tokio::test]
