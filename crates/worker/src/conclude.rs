@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use broker::{Outgoing, Settled, scheduled_at};
 use bytes::Bytes;
 use protocol::{
-    DeadLetter, Failure, InstanceId, Outcome, Request, Status, Subject, TraceContext, codes, duration, event, failure,
-    limits, mark::UniqueTries, subject, time::Timestamp, topology::Source,
+    DeadLetter, Failure, InstanceId, Outcome, Request, Status, Subject, codes, duration, event, failure, limits,
+    mark::UniqueTries, subject, time::Timestamp, topology::Source,
 };
 
 use crate::{
@@ -21,8 +21,10 @@ use crate::{
 /// this worker.
 const HAND_BACK_DELAY: Duration = Duration::from_millis(50);
 
-/// After how long a message whose outcome the broker refuses to store is tried again.
+/// After how long a message whose end the broker refuses to store is tried again; twice as long each time, because a
+/// permission that was mistaken is mended by people, and deliveries are bounded.
 const REFUSED_DELAY: Duration = Duration::from_secs(5);
+const REFUSED_DELAY_MAX: Duration = Duration::from_secs(300);
 
 /// Why a request is given up instead of tried again.
 const NO_ROOM: &str = "the request's headers leave no room for those of another attempt";
@@ -101,6 +103,29 @@ impl Job {
         self.count(End::GivenUp);
     }
 
+    /// Publishes until it is settled, but not when another worker may have the message: what a retry or a failure says
+    /// may be long overtaken then. None if it was not settled.
+    async fn settle_while_held(&self, outgoing: Outgoing) -> Option<Settled> {
+        let machinery = &self.machinery;
+        let settled = async {
+            let lightened = self.insist("large body", || machinery.payloads.lighten(outgoing.clone())).await?;
+            match machinery.publisher.settle(&lightened).await {
+                Ok(settled) => Some(settled),
+                Err(error) => {
+                    self.refused(&error).await;
+                    None
+                }
+            }
+        };
+        tokio::select! {
+            settled = settled => settled,
+            () = self.hold.lost() => {
+                self.lost();
+                None
+            }
+        }
+    }
+
     /// Stores the dead letter, once; none if it could not be.
     pub(crate) async fn bury(&self, request: &Request, failure: &Failure, killed: &[InstanceId]) -> Option<()> {
         let machinery = &self.machinery;
@@ -119,16 +144,9 @@ impl Job {
         };
         let namespace = &machinery.config.namespace;
         let at = Subject::Dead { capability, id: request.id.clone() }.render(namespace);
-        let with = |headers| Outgoing::new(&*at, self.delivery.message.body.clone()).with_headers(headers).expecting(0);
-        let mut outgoing = with(letter.headers(&self.delivery.message.headers));
-        if outgoing.headers.check().is_err() {
-            // Its own headers are too many beside the story; the story alone fits.
-            outgoing = with(letter.headers(&protocol::Headers::new()));
-        }
-        if let Err(error) = machinery.publisher.settle(&outgoing).await {
-            self.refused(&error).await;
-            return None;
-        }
+        let headers = letter.headers(&self.delivery.message.headers);
+        let outgoing = Outgoing::new(at, self.delivery.message.body.clone()).with_headers(headers).expecting(0);
+        self.settle_while_held(outgoing).await?;
         tracing::warn!(request.id = %request.id, capability = %letter.capability, attempt = request.attempt, %failure, "gave up");
         self.tell_dead(request, &letter).await;
         Some(())
@@ -191,12 +209,9 @@ impl Job {
             outgoing = self.scheduled(&next, due);
             outgoing.headers.check().map_err(|_| NoRoom)?;
         }
-        match self.machinery.publisher.settle(&outgoing).await {
-            Ok(_) => {
-                self.ack().await;
-                self.count(end);
-            }
-            Err(error) => self.refused(&error).await,
+        if self.settle_while_held(outgoing).await.is_some() {
+            self.ack().await;
+            self.count(end);
         }
         Ok(())
     }
@@ -296,13 +311,13 @@ impl Job {
             outcome.payload_ref = Some(object);
         }
         let at = Subject::outcome_of(&request.id).render(&machinery.config.namespace);
+        let is_result = outcome.status == Status::Completed;
         let headers = outcome.headers();
-        let mut outgoing = Outgoing::new(at, std::mem::take(&mut outcome.body)).with_headers(headers).expecting(0);
-        if outgoing.headers.check().is_err() {
-            // Only what the caller sent along can be that large.
-            outcome.trace = TraceContext::default();
-            outgoing = outgoing.with_headers(outcome.headers()).expecting(0);
+        let outgoing = Outgoing::new(at, outcome.body).with_headers(headers).expecting(0);
+        if !is_result {
+            return Box::pin(self.settle_while_held(outgoing)).await;
         }
+        // A result counts whoever has the message by now: the work is done.
         match machinery.publisher.settle(&outgoing).await {
             Ok(settled) => Some(settled),
             Err(error) => {
@@ -317,7 +332,9 @@ impl Job {
         let capability = &self.served().capability;
         tracing::error!(%error, %capability, sequence = self.delivery.sequence, "the broker refuses what must be stored");
         if !self.hold.is_lost() {
-            self.delivery.nak(&self.machinery.connection, REFUSED_DELAY).await;
+            let times = 1_u32 << self.delivery.delivered.saturating_sub(1).min(10);
+            let delay = (REFUSED_DELAY * times).min(REFUSED_DELAY_MAX);
+            self.delivery.nak(&self.machinery.connection, delay).await;
         }
     }
 

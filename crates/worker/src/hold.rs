@@ -99,10 +99,17 @@ impl Held {
 }
 
 impl Hold {
-    /// Whether another worker may have the message by now, which no extension undoes: then this one may store a result, but neither give it back,
-    /// nor retry it, nor declare it dead.
+    /// Whether another worker may have the message by now, which no extension undoes: then this one may store a result,
+    /// but neither give it back, nor retry it, nor declare it dead.
     pub(crate) fn is_lost(&self) -> bool {
         self.held.since().elapsed() >= self.holds.deadline
+    }
+
+    /// Ready when the message is lost.
+    pub(crate) async fn lost(&self) {
+        while !self.is_lost() {
+            tokio::time::sleep_until((self.held.since() + self.holds.deadline).into()).await;
+        }
     }
 }
 

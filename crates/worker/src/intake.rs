@@ -81,7 +81,7 @@ impl Intake {
     pub(crate) fn new(machinery: Arc<Machinery>, beats: Arc<AtomicU64>) -> Self {
         let key = |route: &crate::machinery::Route| (route.consumer.stream.clone(), route.consumer.name.clone());
         Self {
-            feeds: Feeds::new(machinery.routes.iter().map(|route| route.source.weight())),
+            feeds: Feeds::new(machinery.routes.iter().map(|route| (route.source.weight(), route.served))),
             by_consumer: machinery.routes.iter().enumerate().map(|(index, route)| (key(route), index)).collect(),
             machinery,
             inbox: None,
@@ -104,16 +104,19 @@ impl Intake {
         let mut generation = link.borrow_and_update().generation;
         while !machinery.shutdown.has_begun() {
             self.fill().await?;
-            self.turned = Instant::now();
             let is_soon = !self.crossed.is_empty() || self.busy_since.is_some();
-            tokio::select! {
-                event = next_event(&mut self.inbox, &mut self.closing) => self.heed_all(event).await,
-                () = machinery.slots.freed() => {}
-                Some(_) = self.jobs.join_next(), if !self.jobs.is_empty() => {}
-                _ = link.changed() => self.follow(&mut link, &mut generation),
-                () = tokio::time::sleep(if is_soon { TICK } else { TICK_IDLE }) => {}
-                () = machinery.shutdown.begun() => {}
-            }
+            let heard = tokio::select! {
+                heard = next_heard(&mut self.inbox, &mut self.closing) => heard,
+                () = machinery.slots.freed() => None,
+                Some(_) = self.jobs.join_next(), if !self.jobs.is_empty() => None,
+                _ = link.changed() => None,
+                () = tokio::time::sleep(if is_soon { TICK } else { TICK_IDLE }) => None,
+                () = machinery.shutdown.begun() => None,
+            };
+            self.heed_all(heard);
+            // All that was there is heeded: what comes next came after this moment, however long what follows takes.
+            self.turned = Instant::now();
+            self.follow(&mut link, &mut generation).await;
             self.look_around().await;
             self.beats.fetch_add(1, Ordering::Relaxed);
         }
@@ -123,10 +126,7 @@ impl Intake {
 
     /// Stops pulling; what crossed is handed back; what runs ends, or is handed back when the grace is over.
     async fn drain(mut self) {
-        if let Some(mut inbox) = self.inbox.take() {
-            inbox.close().await;
-            self.closing.push(inbox);
-        }
+        self.close_inbox().await;
         let over = tokio::time::Instant::now() + self.machinery.config.drain_grace;
         // Past the grace handlers get their stop grace, and then naks must leave.
         let last = over + self.machinery.config.stop_grace + Duration::from_secs(2);
@@ -141,9 +141,9 @@ impl Intake {
             }
             let mut none = None;
             tokio::select! {
-                event = next_event(&mut none, &mut self.closing), if !self.closing.is_empty() => {
-                    if let Some(PullEvent::Delivered(delivery)) = event {
-                        self.delivered(*delivery);
+                heard = next_heard(&mut none, &mut self.closing), if !self.closing.is_empty() => {
+                    if let Some(Heard { event: PullEvent::Delivered(delivery), .. }) = heard {
+                        self.arrived(*delivery);
                     }
                 }
                 Some(_) = self.jobs.join_next(), if !self.jobs.is_empty() => {}
@@ -167,7 +167,9 @@ impl Intake {
         }
         // Slots that neither run, nor are promised to a pull, nor to what crossed.
         let slots = Arc::clone(&self.machinery.slots);
-        let free = slots.free().saturating_sub(self.feeds.reserved() + self.crossed.len());
+        let taken = self.feeds.reserved() + self.crossed.len();
+        // While one runs alone, nothing is pulled that could not begin.
+        let free = if self.machinery.gate.is_closed() { 0 } else { slots.free().saturating_sub(taken) };
         if free == 0 {
             self.take_back_waiting().await;
             return Ok(());
@@ -178,7 +180,9 @@ impl Intake {
             none => none.insert(PullInbox::open(&self.machinery.connection).await?),
         };
         let routes = &self.machinery.routes;
-        for wish in self.feeds.wishes(free, |feed| slots.free_of(routes[feed].served)) {
+        let crossed = &self.crossed;
+        let crossed_of = |served| crossed.iter().filter(|(route, _)| routes[*route].served == served).count();
+        for wish in self.feeds.wishes(free, |served| slots.free_of(served).saturating_sub(crossed_of(served))) {
             let (feed, request) = match wish {
                 Wish::Now { feed, batch } => (feed, PullRequest::Now { batch }),
                 Wish::Wait { feed } => (feed, PullRequest::Wait { expires: WAIT, heartbeat: HEARTBEAT }),
@@ -192,7 +196,7 @@ impl Intake {
 
     /// With all slots busy for a while no pull stays open.
     async fn take_back_waiting(&mut self) {
-        if self.machinery.slots.free() > 0 {
+        if self.machinery.slots.free() > 0 && !self.machinery.gate.is_closed() {
             // What is promised to a pull is not busy yet.
             self.busy_since = None;
             return;
@@ -201,25 +205,33 @@ impl Intake {
         if since.elapsed() < BUSY_PATIENCE || !self.feeds.is_any_open() {
             return;
         }
-        if let Some(mut inbox) = self.inbox.take() {
-            inbox.close().await;
-            self.closing.push(inbox);
-        }
-        self.feeds.forget_all();
+        self.close_inbox().await;
     }
 
-    /// Heeds an event and all that came with it.
-    async fn heed_all(&mut self, first: Option<PullEvent>) {
-        let mut event = first;
-        while let Some(heeded) = event {
-            self.heed(heeded);
-            event = next_event_now(&mut self.inbox, &mut self.closing);
+    /// Heeds what was heard and all that is there besides.
+    fn heed_all(&mut self, first: Option<Heard>) {
+        let mut next = first;
+        loop {
+            if let Some(heard) = next {
+                self.heed(heard);
+            }
+            next = match heard_now(&mut self.inbox, &mut self.closing) {
+                Poll::Ready(heard) => heard,
+                Poll::Pending => return self.begin_crossed(),
+            };
         }
     }
 
-    fn heed(&mut self, event: PullEvent) {
-        match event {
-            PullEvent::Delivered(delivery) => self.delivered(*delivery),
+    fn heed(&mut self, heard: Heard) {
+        match heard.event {
+            PullEvent::Delivered(delivery) => {
+                let pending = delivery.pending;
+                if let Some(feed) = self.arrived(*delivery)
+                    && heard.is_open
+                {
+                    self.feeds.brought(feed, pending, Instant::now());
+                }
+            }
             PullEvent::Alive { tag } => self.feeds.alive(tag, Instant::now()),
             PullEvent::Ended { tag, end } => match (self.feeds.ended(tag), end) {
                 (Some(feed), PullEnd::Gone) => self.feeds.is_gone(feed, Instant::now()),
@@ -245,14 +257,14 @@ impl Intake {
         }
     }
 
-    fn delivered(&mut self, mut delivery: Delivery) {
+    /// Takes a message in hand. The consumer's name tells which feed it came by: there is one open pull per consumer at
+    /// most.
+    fn arrived(&mut self, mut delivery: Delivery) -> Option<usize> {
         delivery.received = self.came_since(delivery.received);
-        // The consumer's name tells which pull it answers: there is one open pull per consumer at most.
         let key = (delivery.stream.clone(), delivery.consumer.clone());
-        let Some(&index) = self.by_consumer.get(&key) else { return };
-        self.feeds.brought(index, delivery.pending, Instant::now());
-        self.crossed.push_back((index, delivery));
-        self.begin_crossed();
+        let feed = *self.by_consumer.get(&key)?;
+        self.crossed.push_back((feed, delivery));
+        Some(feed)
     }
 
     /// Begins what is in hand while slots are free.
@@ -312,39 +324,52 @@ impl Intake {
         self.feeds.is_gone(feed, Instant::now() + REMAKE_PAUSE);
     }
 
-    /// A pull is gone with the connection it was sent over.
-    fn follow(&mut self, link: &mut watch::Receiver<Link>, generation: &mut u64) {
+    /// Follows the connection. The server keeps a pull while anybody listens at its inbox, and the client listens there
+    /// again by itself: so after a reconnect the pulls get a new inbox, or there would be twice as many.
+    async fn follow(&mut self, link: &mut watch::Receiver<Link>, generation: &mut u64) {
         let now = *link.borrow_and_update();
         self.is_up = now.is_up;
         if now.generation != *generation {
             *generation = now.generation;
-            self.feeds.forget_all();
+            self.close_inbox().await;
         }
     }
+
+    async fn close_inbox(&mut self) {
+        if let Some(mut inbox) = self.inbox.take() {
+            inbox.close().await;
+            self.closing.push(inbox);
+        }
+        self.feeds.forget_all();
+    }
+}
+
+/// What came in.
+struct Heard {
+    event: PullEvent,
+    /// Whether it came by the open inbox: what comes by a closing one answers a pull that is forgotten.
+    is_open: bool,
 }
 
 /// What comes in next from any inbox; pending while there is none.
-async fn next_event(inbox: &mut Option<PullInbox>, closing: &mut Vec<PullInbox>) -> Option<PullEvent> {
-    std::future::poll_fn(|context| poll_event(inbox, closing, context)).await
+async fn next_heard(inbox: &mut Option<PullInbox>, closing: &mut Vec<PullInbox>) -> Option<Heard> {
+    std::future::poll_fn(|context| poll_heard(inbox, closing, context)).await
 }
 
-fn next_event_now(inbox: &mut Option<PullInbox>, closing: &mut Vec<PullInbox>) -> Option<PullEvent> {
+fn heard_now(inbox: &mut Option<PullInbox>, closing: &mut Vec<PullInbox>) -> Poll<Option<Heard>> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match poll_event(inbox, closing, &mut context) {
-        Poll::Ready(event) => event,
-        Poll::Pending => None,
-    }
+    poll_heard(inbox, closing, &mut context)
 }
 
 /// Ready with none when an inbox ended, so that the loop looks again.
-fn poll_event(
+fn poll_heard(
     inbox: &mut Option<PullInbox>,
     closing: &mut Vec<PullInbox>,
     context: &mut std::task::Context<'_>,
-) -> Poll<Option<PullEvent>> {
+) -> Poll<Option<Heard>> {
     for index in 0..closing.len() {
         match closing[index].poll_next(context) {
-            Poll::Ready(Some(event)) => return Poll::Ready(Some(event)),
+            Poll::Ready(Some(event)) => return Poll::Ready(Some(Heard { event, is_open: false })),
             Poll::Ready(None) => {
                 closing.swap_remove(index);
                 return Poll::Ready(None);
@@ -352,15 +377,13 @@ fn poll_event(
             Poll::Pending => {}
         }
     }
-    if let Some(open) = inbox {
-        match open.poll_next(context) {
-            Poll::Ready(Some(event)) => return Poll::Ready(Some(event)),
-            Poll::Ready(None) => {
-                *inbox = None;
-                return Poll::Ready(None);
-            }
-            Poll::Pending => {}
+    let Some(open) = inbox else { return Poll::Pending };
+    match open.poll_next(context) {
+        Poll::Ready(Some(event)) => Poll::Ready(Some(Heard { event, is_open: true })),
+        Poll::Ready(None) => {
+            *inbox = None;
+            Poll::Ready(None)
         }
+        Poll::Pending => Poll::Pending,
     }
-    Poll::Pending
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{BrokerClock, Connection, Delivery, PayloadStore, Publisher};
+use broker::{BrokerClock, Connection, Delivery, PayloadStore, Publisher, task};
 use protocol::{
     Capability, Lane, RequestId,
     topology::{Consumer, Names, Source},
@@ -14,6 +14,10 @@ use crate::{
     BoxService, CapabilityConfig, Config, Metrics, Shutdown, cancels::Cancels, context::Surroundings, gate::Gate,
     hold::Holds, lookup::Lookup, marks::Marks, slots::Slots,
 };
+
+/// How often, and how far apart, the proof of a cancellation is looked for.
+const PROOF_LOOKS: u32 = 5;
+const PROOF_WAIT: Duration = Duration::from_millis(200);
 
 /// One capability as it is served.
 #[derive(Debug)]
@@ -65,6 +69,22 @@ impl Machinery {
             Source::Unique => RequestId::of_unique_sequence(delivery.sequence),
             Source::Lane(_) => RequestId::of_sequence(delivery.sequence),
         }
+    }
+
+    /// Looks whether the outcome is there that proves a cancellation which was heard, and then tells what runs. A replica
+    /// may be behind, so it looks some times.
+    pub(crate) fn prove_cancelled(self: &Arc<Self>, id: &RequestId) {
+        let (machinery, id) = (Arc::clone(self), id.clone());
+        let proving = task::spawn("proof of a cancellation", async move {
+            for _ in 0..PROOF_LOOKS {
+                if let Ok(Some(_)) = machinery.lookup.outcome(&id).await {
+                    return machinery.cancels.prove(&id);
+                }
+                tokio::time::sleep(PROOF_WAIT).await;
+            }
+            machinery.cancels.forget(&id);
+        });
+        proving.detach();
     }
 
     /// How long ago the broker stored a message, on its own clock.

@@ -68,7 +68,13 @@ impl Marks {
         wait: Duration,
     ) -> Result<(), broker::Error> {
         let key = tries_key(&delivery.stream, delivery.sequence);
-        self.bucket.put(&key, write(tries), Some(wait + limits::MARK_TTL)).await.map(|_| ())
+        let change = |value: Option<&bytes::Bytes>| {
+            let found: UniqueTries = read(value);
+            // A worker that was late tells of tries that are overtaken.
+            let is_overtaken = (found.attempt, found.snoozes) > (tries.attempt, tries.snoozes);
+            write(if is_overtaken { &found } else { tries })
+        };
+        self.bucket.change(&key, Some(wait + limits::MARK_TTL), change).await.map(|_| ())
     }
 }
 

@@ -21,6 +21,13 @@ use crate::{
 /// message, when the node that sent it had been stopped.
 const FRESH_AGE_MAX: Duration = Duration::from_secs(1);
 
+/// How often, and how far apart, an object is asked for that a replica may not have yet.
+const OBJECT_TRIES: u32 = 5;
+const OBJECT_WAIT: Duration = Duration::from_millis(200);
+
+/// How long a message waits behind one that is to run alone, before another worker may have it.
+const BEHIND_MAX: Duration = Duration::from_secs(1);
+
 /// One message in hand.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -121,18 +128,23 @@ impl Job {
         let machinery = Arc::clone(&self.machinery);
         loop {
             let leave = tokio::select! {
-                leave = machinery.gate.enter(alone) => leave,
+                biased;
                 () = machinery.shutdown.begun() => {
                     Box::pin(self.hand_back()).await;
                     return None;
                 }
+                leave = machinery.gate.enter(alone) => leave,
+                () = tokio::time::sleep(BEHIND_MAX), if !alone => {
+                    Box::pin(self.hand_back()).await;
+                    return None;
+                }
             };
-            if self.delivery.delivered == 1 {
-                return Some(leave);
-            }
             if self.hold.is_lost() {
                 self.count(End::Lost);
                 return None;
+            }
+            if self.delivery.delivered == 1 {
+                return Some(leave);
             }
             let mark = Box::pin(self.insist("poison mark", || machinery.marks.put(&self.delivery))).await?;
             self.is_marked = true;
@@ -226,26 +238,31 @@ impl Job {
         Box::pin(self.fetch_body(object)).await
     }
 
+    /// Only an object that is not there is a failure of the request: a broker that does not answer is asked again.
     async fn fetch_body(&self, object: &str) -> Result<Option<Bytes>, Failure> {
-        let mut tries = 0;
-        loop {
-            let failure = match self.machinery.payloads.get(object).await {
-                Ok(body) => return Ok(Some(body)),
-                Err(error) if error.kind() == broker::Kind::TooLarge => {
+        for tried in 1.. {
+            let got = self.insist("large body", || async {
+                match self.machinery.payloads.get(object).await {
+                    Err(error) if matches!(error.kind(), broker::Kind::NotFound | broker::Kind::TooLarge) => {
+                        Ok(Err(error))
+                    }
+                    other => other.map(Ok),
+                }
+            });
+            match got.await {
+                None => return Ok(None),
+                Some(Ok(body)) => return Ok(Some(body)),
+                Some(Err(error)) if error.kind() == broker::Kind::TooLarge => {
                     return Err(Failure::new(codes::PAYLOAD_TOO_LARGE, error.to_string()));
                 }
-                Err(error) => Failure::new(codes::PAYLOAD_MISSING, error.to_string()),
-            };
-            tries += 1;
-            if self.hold.is_lost() {
-                return Ok(None);
+                // A replica may be behind for a moment.
+                Some(Err(error)) if tried == OBJECT_TRIES => {
+                    return Err(Failure::new(codes::PAYLOAD_MISSING, error.to_string()));
+                }
+                Some(Err(_)) => tokio::time::sleep(OBJECT_WAIT).await,
             }
-            // A replica may be behind for a moment.
-            if tries == 3 {
-                return Err(failure);
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        Ok(None)
     }
 
     fn is_expired(&self, request: &Request) -> bool {

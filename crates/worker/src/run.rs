@@ -33,7 +33,10 @@ impl Job {
     pub(crate) async fn attempt(&mut self, request: &Request, body: Bytes) -> AttemptEnd {
         let machinery = Arc::clone(&self.machinery);
         let timeout = request.timeout.unwrap_or(self.served().config.timeout);
-        let token = machinery.cancels.begin(&request.id);
+        let (token, wants_proof) = machinery.cancels.begin(&request.id);
+        if wants_proof {
+            machinery.prove_cancelled(&request.id);
+        }
         let surroundings = Arc::clone(&machinery.surroundings);
         let capability = self.served().capability.clone();
         let context = Context::new(request.clone(), capability, timeout, token.clone(), surroundings);

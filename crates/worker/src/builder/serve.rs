@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use broker::{BrokerClock, Bucket, Connection, PayloadStore, Publisher, task, topology};
+use broker::{BrokerClock, Bucket, Connection, Link, PayloadStore, Publisher, task, topology};
 use client::Client;
 use protocol::{
     Capability, InstanceId, Kind as AgentKind, Subject,
@@ -19,7 +19,7 @@ use protocol::{
     topology::{Names, Source, ack_deadline, worker_consumer},
 };
 use serde_json::Value;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Builder;
@@ -86,7 +86,7 @@ impl Builder {
         };
         let beats = Arc::new(AtomicU64::new(0));
         let (_end_of_watch, verdict) = start_watchdog(&machinery, &beats);
-        health.ready();
+        let _readiness = task::spawn("readiness", follow_link(machinery.connection.link(), health));
         tracing::info!(instance = %machinery.surroundings.instance, slots = machinery.slots.total(), "ready");
         let ended = tokio::select! {
             ended = Intake::new(Arc::clone(&machinery), beats).run() => ended,
@@ -190,12 +190,26 @@ fn wrap(handler: BoxService, own: &[AnyLayer], of_worker: &[AnyLayer], metrics: 
 }
 
 /// The client library makes a connection again by itself, except where it panics over what it reads.
-async fn closed_for_good(mut link: tokio::sync::watch::Receiver<broker::Link>) {
+async fn closed_for_good(mut link: watch::Receiver<Link>) {
     while link.changed().await.is_ok() {}
 }
 
 fn connection_ended() -> Error {
     Error::new(Kind::Stuck, "the connection has ended and cannot be made again: start the process again")
+}
+
+/// Ready while the connection stands.
+async fn follow_link(mut link: watch::Receiver<Link>, health: process::Health) {
+    loop {
+        if link.borrow_and_update().is_up {
+            health.ready();
+        } else {
+            health.unready("no connection to the broker");
+        }
+        if link.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn listen_for_cancels(machinery: &Arc<Machinery>) -> Result<task::Owned<()>, Error> {
@@ -205,7 +219,11 @@ async fn listen_for_cancels(machinery: &Arc<Machinery>) -> Result<task::Owned<()
     Ok(task::spawn("cancels", async move {
         while let Some(message) = notices.next().await {
             match serde_json::from_slice::<CancelNotice>(&message.body) {
-                Ok(notice) => machinery.cancels.hear(notice.ids, std::time::Instant::now()),
+                Ok(notice) => {
+                    for id in machinery.cancels.hear(notice.ids, std::time::Instant::now()) {
+                        machinery.prove_cancelled(&id);
+                    }
+                }
                 Err(error) => tracing::debug!(%error, "a cancel notice that cannot be read"),
             }
         }

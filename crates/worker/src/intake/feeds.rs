@@ -16,6 +16,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 struct Feed {
     turn: Turn,
+    /// The capability it belongs to, by index.
+    capability: usize,
     is_hot: bool,
     pull: Option<Pull>,
     /// The consumer is not there; it is to be made again from this moment on.
@@ -45,21 +47,30 @@ pub(super) struct Feeds {
     feeds: Vec<Feed>,
     /// Those without an open pull: there may be thousands of feeds, and few of them change at a time.
     unpulled: BTreeSet<usize>,
-    /// What open immediate pulls may still bring, in all.
-    reserved: usize,
+    /// What open immediate pulls may still bring, per capability.
+    reserved: Vec<usize>,
     tags: u64,
 }
 
 impl Feeds {
-    pub(super) fn new(weights: impl Iterator<Item = u32>) -> Self {
-        let feed = |weight| Feed { turn: Turn::new(weight), is_hot: false, pull: None, remake_at: None };
-        let feeds: Vec<Feed> = weights.map(feed).collect();
-        Self { unpulled: (0..feeds.len()).collect(), feeds, reserved: 0, tags: 0 }
+    /// Each feed by its weight and the index of its capability.
+    pub(super) fn new(weights: impl Iterator<Item = (u32, usize)>) -> Self {
+        let feeds: Vec<Feed> = weights
+            .map(|(weight, capability)| Feed {
+                turn: Turn::new(weight),
+                capability,
+                is_hot: false,
+                pull: None,
+                remake_at: None,
+            })
+            .collect();
+        let capabilities = feeds.iter().map(|feed| feed.capability + 1).max().unwrap_or(0);
+        Self { unpulled: (0..feeds.len()).collect(), feeds, reserved: vec![0; capabilities], tags: 0 }
     }
 
     /// Slots that open pulls may still fill.
     pub(super) fn reserved(&self) -> usize {
-        self.reserved
+        self.reserved.iter().sum()
     }
 
     /// Whether any pull is open.
@@ -67,17 +78,24 @@ impl Feeds {
         self.unpulled.len() < self.feeds.len()
     }
 
-    /// The pulls to open with so many slots free. `room` is what a feed's capability may still take: hot feeds share the
-    /// free slots by weight, cold ones wait for one message each.
+    /// The pulls to open with so many slots free. `room` is what each capability may still take: hot feeds share the free
+    /// slots by weight, cold ones wait for one message each.
     pub(super) fn wishes(&mut self, free: usize, room: impl Fn(usize) -> usize) -> Vec<Wish> {
-        let ready: Vec<usize> = self.unpulled.iter().copied().filter(|feed| room(*feed) > 0).collect();
+        let mut rooms: Vec<usize> = self
+            .reserved
+            .iter()
+            .enumerate()
+            .map(|(capability, taken)| room(capability).saturating_sub(*taken))
+            .collect();
+        let ready: Vec<usize> =
+            self.unpulled.iter().copied().filter(|feed| rooms[self.feeds[*feed].capability] > 0).collect();
         let (hot, cold): (Vec<usize>, Vec<usize>) = ready.into_iter().partition(|feed| self.feeds[*feed].is_hot);
         let mut turns: Vec<Turn> = hot.iter().map(|feed| self.feeds[*feed].turn).collect();
-        let shares = share(free, &mut turns);
+        let groups: Vec<usize> = hot.iter().map(|feed| self.feeds[*feed].capability).collect();
+        let shares = share(free, &mut turns, &groups, &mut rooms);
         let mut wishes = Vec::with_capacity(hot.len() + cold.len());
         for ((feed, turn), batch) in hot.into_iter().zip(turns).zip(shares) {
             self.feeds[feed].turn = turn;
-            let batch = batch.min(room(feed));
             if batch > 0 {
                 wishes.push(Wish::Now { feed, batch });
             }
@@ -100,7 +118,7 @@ impl Feeds {
             Wish::Wait { feed } => (feed, 0),
         };
         self.feeds[feed].pull = Some(Pull { tag, reserved, sign: now });
-        self.reserved += reserved;
+        self.reserved[self.feeds[feed].capability] += reserved;
         self.unpulled.remove(&feed);
     }
 
@@ -123,11 +141,12 @@ impl Feeds {
 
     /// A message came; `pending` is what its consumer has behind it.
     pub(super) fn brought(&mut self, feed: usize, pending: u64, now: Instant) {
+        let capability = self.feeds[feed].capability;
         let Some(pull) = &mut self.feeds[feed].pull else { return };
         pull.sign = now;
         if pull.reserved > 1 {
             pull.reserved -= 1;
-            self.reserved -= 1;
+            self.reserved[capability] -= 1;
             return;
         }
         self.close(feed);
@@ -176,7 +195,7 @@ impl Feeds {
 
     fn close(&mut self, feed: usize) {
         if let Some(pull) = self.feeds[feed].pull.take() {
-            self.reserved -= pull.reserved;
+            self.reserved[self.feeds[feed].capability] -= pull.reserved;
         }
         self.unpulled.insert(feed);
     }
@@ -199,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_cold_feed_waits_and_an_arrival_makes_it_hot() {
-        let (mut feeds, now) = (Feeds::new([16, 4, 1].into_iter()), Instant::now());
+        let (mut feeds, now) = (Feeds::new([(16, 0), (4, 0), (1, 0)].into_iter()), Instant::now());
         let waits = open(&mut feeds, 10, now);
         assert!(waits.iter().all(|(wish, _)| matches!(wish, Wish::Wait { .. })));
         assert_eq!((feeds.reserved(), open(&mut feeds, 10, now).len()), (0, 0));
@@ -217,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_filled_pull_is_closed_by_its_last_message() {
-        let (mut feeds, now) = (Feeds::new([4].into_iter()), Instant::now());
+        let (mut feeds, now) = (Feeds::new([(4, 0)].into_iter()), Instant::now());
         open(&mut feeds, 2, now);
         feeds.brought(0, 5, now);
         open(&mut feeds, 2, now);
@@ -232,7 +251,7 @@ mod tests {
 
     #[test]
     fn silent_and_lost_pulls_are_opened_again() {
-        let (mut feeds, now) = (Feeds::new([4, 1].into_iter()), Instant::now());
+        let (mut feeds, now) = (Feeds::new([(4, 0), (1, 0)].into_iter()), Instant::now());
         let tags: Vec<u64> = open(&mut feeds, 2, now).iter().map(|(_, tag)| *tag).collect();
         let later = now + SILENCE_MAX + Duration::from_millis(1);
         feeds.alive(tags[1], later);

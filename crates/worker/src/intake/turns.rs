@@ -14,16 +14,26 @@ impl Turn {
     }
 }
 
-/// Shares `count` turns among those who have work.
-pub(super) fn share(count: usize, turns: &mut [Turn]) -> Vec<usize> {
+/// Shares `count` turns among those who have work. `room` holds what each group may still take, and `group` tells whose
+/// group each one is in.
+pub(super) fn share(count: usize, turns: &mut [Turn], group: &[usize], room: &mut [usize]) -> Vec<usize> {
     let mut shares = vec![0; turns.len()];
-    let whole: i64 = turns.iter().map(|turn| turn.weight).sum();
     for _ in 0..count {
-        for turn in turns.iter_mut() {
-            turn.credit += turn.weight;
+        let mut whole = 0;
+        let mut next: Option<usize> = None;
+        for index in 0..turns.len() {
+            if room[group[index]] == 0 {
+                continue;
+            }
+            turns[index].credit += turns[index].weight;
+            whole += turns[index].weight;
+            if next.is_none_or(|best| turns[index].credit > turns[best].credit) {
+                next = Some(index);
+            }
         }
-        let Some(next) = (0..turns.len()).rev().max_by_key(|index| turns[*index].credit) else { break };
+        let Some(next) = next else { break };
         turns[next].credit -= whole;
+        room[group[next]] -= 1;
         shares[next] += 1;
     }
     shares
@@ -37,7 +47,7 @@ mod tests {
         let mut turns: Vec<Turn> = weights.iter().map(|weight| Turn::new(*weight)).collect();
         let mut order = Vec::new();
         for _ in 0..count {
-            let shares = share(1, &mut turns);
+            let shares = share(1, &mut turns, &vec![0; weights.len()], &mut [1]);
             order.extend(shares.iter().position(|share| *share == 1));
         }
         order
@@ -54,7 +64,13 @@ mod tests {
     #[test]
     fn many_turns_at_once_are_the_same_as_one_by_one() {
         let mut turns = [Turn::new(16), Turn::new(4), Turn::new(1)];
-        assert_eq!(share(21, &mut turns), [16, 4, 1]);
-        assert_eq!(share(5, &mut []), Vec::<usize>::new());
+        assert_eq!(share(21, &mut turns, &[0, 0, 0], &mut [100]), [16, 4, 1]);
+        assert_eq!(share(5, &mut [], &[], &mut [100]), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn a_group_without_room_gets_nothing_more() {
+        let mut turns = [Turn::new(16), Turn::new(4), Turn::new(4)];
+        assert_eq!(share(10, &mut turns, &[0, 0, 1], &mut [1, 3]), [1, 0, 3]);
     }
 }
