@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use broker::{Connection, Error, Kind, Link};
-use process::{ExitCode, Problem, Process, Program};
+use process::{ExitCode, Health, Problem, Process, Program};
 use tokio::sync::watch;
 
 use crate::{Config, Coordinator};
@@ -14,9 +14,8 @@ pub const PROGRAM: Program = Program::service("coordinator", env!("CARGO_PKG_VER
 /// Connects, coordinates until the process is asked to stop, gives the leases back.
 ///
 /// # Errors
-/// The broker cannot be reached or refuses us; or the streams are not there after
-/// [`topology_within`](Config::topology_within), which ends with exit code 75, because whoever starts it again may find
-/// them.
+/// The broker cannot be reached or refuses us. With exit code 75, because starting it again may help: the streams are
+/// not there after [`topology_within`](Config::topology_within), or the connection has ended for good.
 pub async fn serve(process: Process) -> Result<ExitCode, Problem> {
     let settings = &process.settings.connection;
     let connection = Connection::open(settings.options(process.program.name)).await?;
@@ -29,25 +28,42 @@ pub async fn serve(process: Process) -> Result<ExitCode, Problem> {
     let mut stopped = pin!(coordinator.stopped());
     let was_in_order = tokio::select! {
         was_in_order = &mut stopped => was_in_order,
-        () = follow(connection.link(), &process) => {
+        end = follow(connection.link(), &process.health, process.shutdown.begun()) => {
             handle.stop();
-            stopped.await
+            let was_in_order = stopped.await;
+            if end == End::Closed {
+                let message = "the connection has ended and cannot be made again";
+                return Err(Problem::new(ExitCode::Again, message).advise("start the process again"));
+            }
+            was_in_order
         }
     };
     tracing::info!("coordinator stopped");
     Ok(if was_in_order { ExitCode::Done } else { ExitCode::Internal })
 }
 
-/// Says whether the broker is connected, until the process is asked to stop.
-async fn follow(mut link: watch::Receiver<Link>, process: &Process) {
+/// Why there is nothing more to follow.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Asked,
+    /// The client library makes a connection again by itself, except where it panics over what it reads.
+    Closed,
+}
+
+/// Says whether the broker is connected, until the process is asked to stop or the connection has ended for good.
+async fn follow(mut link: watch::Receiver<Link>, health: &Health, asked: impl Future<Output = ()>) -> End {
+    let mut asked = pin!(asked);
     loop {
         match link.borrow_and_update().is_up {
-            true => process.health.ready(),
-            false => process.health.unready("the broker is not connected"),
+            true => health.ready(),
+            false => health.unready("the broker is not connected"),
         }
         tokio::select! {
-            Ok(()) = link.changed() => {}
-            () = process.shutdown.begun() => return,
+            changed = link.changed() => if changed.is_err() {
+                health.unready("the connection has ended");
+                return End::Closed;
+            },
+            () = &mut asked => return End::Asked,
         }
     }
 }

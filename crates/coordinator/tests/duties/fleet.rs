@@ -22,7 +22,7 @@ pub(crate) struct Fleet {
     pub(crate) names: Names,
     pub(crate) namespace: Namespace,
     /// Killed on drop.
-    _server: Option<Server>,
+    server: Option<Server>,
 }
 
 /// A coordinator and what it measures.
@@ -66,7 +66,7 @@ impl Fleet {
         let server = Server::start(embedded::Config::default()).await.unwrap();
         let connection = open(&server.url()).await;
         topology::apply(&connection, &Namespace::default(), &Settings::default()).await.unwrap();
-        Self { _server: Some(server), ..Self::over(connection) }
+        Self { server: Some(server), ..Self::over(connection) }
     }
 
     pub(crate) async fn on_cluster(cluster: &Cluster) -> Self {
@@ -83,7 +83,7 @@ impl Fleet {
             names: Names::of(&Namespace::default()),
             namespace: Namespace::default(),
             connection,
-            _server: None,
+            server: None,
         }
     }
 
@@ -100,11 +100,14 @@ impl Fleet {
         self.publisher.publish_within(&outgoing, BOUND).await.unwrap().sequence
     }
 
+    pub(crate) fn url(&self) -> String {
+        self.server.as_ref().expect("a server of its own").url()
+    }
+
     /// Publishes a block of headers byte by byte as it is, over a connection of its own, and waits until it is stored.
     pub(crate) fn publish_bytes(&self, subject: &str, headers: &[u8], body: &[u8]) {
         use std::io::{Read, Write};
-        let url = self._server.as_ref().unwrap().url();
-        let mut stream = std::net::TcpStream::connect(url.trim_start_matches("nats://")).unwrap();
+        let mut stream = std::net::TcpStream::connect(self.url().trim_start_matches("nats://")).unwrap();
         stream.set_read_timeout(Some(BOUND)).unwrap();
         let mut message = b"CONNECT {\"verbose\":false,\"headers\":true}\r\nSUB answer 1\r\n".to_vec();
         let total = headers.len() + body.len();

@@ -8,4 +8,5 @@ mod deadlines;
 mod fleet;
 mod leases;
 mod overdue;
+mod process;
 mod unserved;

@@ -1,0 +1,27 @@
+use ::process::{ExitCode, Health, Process, ProcessArgs, Shutdown, settings::Environment};
+use prometheus::Registry;
+use sortie_coordinator::{serve, serve::PROGRAM};
+
+use crate::fleet::{BOUND, Fleet};
+
+fn process(fleet: &Fleet) -> Process {
+    let environment = Environment::of([("SORTIE_SERVER", fleet.url().as_str())]);
+    Process {
+        program: PROGRAM,
+        settings: ProcessArgs::default().resolve(&environment, PROGRAM.log_level).unwrap(),
+        environment,
+        registry: Registry::new(),
+        health: Health::new(),
+        shutdown: Shutdown::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_cannot_be_made_again_ends_the_process() {
+    let fleet = Fleet::start().await;
+    // The client library panics over a bare carriage return, and its connection is gone.
+    let subject = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.FLEET_REQUESTS.echo";
+    fleet.publish_bytes(subject, b"NATS/1.0\r\nX: a\rb\r\n\r\n", b"{}");
+    let ended = tokio::time::timeout(BOUND, serve(process(&fleet))).await.expect("it lives on without a connection");
+    assert_eq!(ended.unwrap_err().code, ExitCode::Again);
+}
