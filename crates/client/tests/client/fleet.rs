@@ -33,8 +33,13 @@ impl Fleet {
     }
 
     pub(crate) async fn without_streams_on(config: embedded::Config) -> Self {
+        Self::start_on(config, Options::default()).await
+    }
+
+    /// A broker of this kind, and us as these options say.
+    pub(crate) async fn start_on(config: embedded::Config, options: Options) -> Self {
         let server = Server::start(config).await.unwrap();
-        let options = Options { servers: vec![server.url()], ..Options::default() };
+        let options = Options { servers: vec![server.url()], ..options };
         let client = Client::connect(options, Namespace::default()).await.unwrap();
         Self { server, client }
     }

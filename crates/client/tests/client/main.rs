@@ -6,5 +6,6 @@ mod cluster;
 mod fleet;
 mod lookups;
 mod objects;
+mod permissions;
 mod submit;
 mod wait;
