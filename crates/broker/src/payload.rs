@@ -77,11 +77,19 @@ impl PayloadStore {
     ///
     /// # Errors
     /// Those of [`PayloadStore::put`].
-    pub async fn lighten(&self, mut outgoing: Outgoing) -> Result<Outgoing, Error> {
+    pub async fn lighten(&self, outgoing: Outgoing) -> Result<Outgoing, Error> {
+        self.lighten_as(&Self::new_name(), outgoing).await
+    }
+
+    /// The same under a name from [`new_name`](Self::new_name), for who tries again.
+    ///
+    /// # Errors
+    /// Those of [`PayloadStore::put_as`].
+    pub async fn lighten_as(&self, name: &str, mut outgoing: Outgoing) -> Result<Outgoing, Error> {
         let inline_max = self.connection.payload_bytes_max().saturating_sub(2 * limits::HEADERS_BYTES_MAX);
         if outgoing.body.len() > inline_max.min(limits::BODY_INLINE_BYTES_MAX) {
-            let object = self.put(&outgoing.body).await?;
-            outgoing.headers.set(header::PAYLOAD_REF, object);
+            self.put_as(name, &outgoing.body).await?;
+            outgoing.headers.set(header::PAYLOAD_REF, name);
             outgoing.body = Bytes::new();
         }
         Ok(outgoing)

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Outgoing, Settled, scheduled_at};
+use broker::{Outgoing, PayloadStore, Settled, scheduled_at};
 use bytes::Bytes;
 use protocol::{
     DeadLetter, Failure, InstanceId, Outcome, Request, Status, Subject, codes, duration, event, failure, limits,
@@ -107,8 +107,10 @@ impl Job {
     /// may be long overtaken then. None if it was not settled.
     async fn settle_while_held(&self, outgoing: Outgoing) -> Option<Settled> {
         let machinery = &self.machinery;
+        let name = PayloadStore::new_name();
         let settled = async {
-            let lightened = self.insist("large body", || machinery.payloads.lighten(outgoing.clone())).await?;
+            let lighten = || machinery.payloads.lighten_as(&name, outgoing.clone());
+            let lightened = self.insist("large body", lighten).await?;
             match machinery.publisher.settle(&lightened).await {
                 Ok(settled) => Some(settled),
                 Err(error) => {
@@ -306,9 +308,9 @@ impl Job {
         outcome.trace = request.trace.clone();
         let inline_max = limits::BODY_INLINE_BYTES_MAX.min(machinery.connection.payload_bytes_max() / 2);
         if outcome.body.len() > inline_max {
-            let body = Bytes::from(std::mem::take(&mut outcome.body));
-            let object = Box::pin(self.insist("large result", || machinery.payloads.put(&body))).await?;
-            outcome.payload_ref = Some(object);
+            let (name, body) = (PayloadStore::new_name(), Bytes::from(std::mem::take(&mut outcome.body)));
+            Box::pin(self.insist("large result", || machinery.payloads.put_as(&name, &body))).await?;
+            outcome.payload_ref = Some(name);
         }
         let at = Subject::outcome_of(&request.id).render(&machinery.config.namespace);
         let is_result = outcome.status == Status::Completed;
