@@ -46,6 +46,12 @@ impl Bucket {
         Self { name: name.into(), publisher: publisher.clone(), reader: Reader::new(connection) }
     }
 
+    /// The same, read by this reader.
+    #[must_use]
+    pub fn read_by(self, reader: &Reader) -> Self {
+        Self { reader: reader.clone(), ..self }
+    }
+
     /// A key, by direct get: a replica may be behind. Correctness comes from the expected revision of the next write.
     ///
     /// # Errors
@@ -118,9 +124,15 @@ impl Bucket {
     /// # Errors
     /// What publishing says, after trying for five seconds.
     pub async fn remove(&self, key: &str) -> Result<(), Error> {
-        let mut outgoing = self.outgoing(key, Bytes::new(), None);
-        outgoing.headers.set(OPERATION, "PURGE");
-        outgoing.headers.set("Nats-Rollup", "sub");
+        self.publisher.publish_within(&self.removal(key), Duration::from_secs(5)).await.map(|_| ())
+    }
+
+    /// Removes a key if its revision is this one.
+    ///
+    /// # Errors
+    /// `WrongSequence` when somebody wrote it meanwhile; else what publishing says, after trying for five seconds.
+    pub async fn remove_at(&self, key: &str, revision: u64) -> Result<(), Error> {
+        let outgoing = self.removal(key).expecting(revision);
         self.publisher.publish_within(&outgoing, Duration::from_secs(5)).await.map(|_| ())
     }
 
@@ -145,6 +157,13 @@ impl Bucket {
             }
         }
         Err(Error::new(Kind::Contended, format!("key {key} of {} is written by others all the time", self.name)))
+    }
+
+    fn removal(&self, key: &str) -> Outgoing {
+        let mut outgoing = self.outgoing(key, Bytes::new(), None);
+        outgoing.headers.set(OPERATION, "PURGE");
+        outgoing.headers.set("Nats-Rollup", "sub");
+        outgoing
     }
 
     fn outgoing(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Outgoing {

@@ -92,6 +92,7 @@ pub struct Link {
 pub struct Connection {
     client: Client,
     link: watch::Receiver<Link>,
+    options: Arc<Options>,
     violation: Arc<Mutex<Option<(Instant, String)>>>,
 }
 
@@ -142,7 +143,28 @@ impl Connection {
             let kind = if is_refused { Kind::Forbidden } else { Kind::Unreachable };
             Error::new(kind, format!("no connection to {servers}: {text}"))
         })?;
-        Ok(Self { client, link, violation })
+        Ok(Self { client, link, options: Arc::new(options.clone()), violation })
+    }
+
+    /// Another connection to the same broker.
+    pub(crate) async fn another(&self) -> Result<Self, Error> {
+        Self::open(Options::clone(&self.options)).await
+    }
+
+    /// Whether it has ended for good. The client library makes a connection again by itself, except where it panics over
+    /// what it reads.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.link.has_changed().is_err()
+    }
+
+    /// Ends when the connection that is there now, or the next one, breaks.
+    pub(crate) async fn broken(&self) {
+        let mut link = self.link.clone();
+        let Link { is_up, generation } = *link.borrow();
+        let last = if is_up { generation } else { generation + 1 };
+        let is_over = |link: &Link| link.generation > last || link.generation == last && !link.is_up;
+        // Nobody tells any more where it has ended for good.
+        let _ = link.wait_for(is_over).await;
     }
 
     /// Follows whether the connection is there.

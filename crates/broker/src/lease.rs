@@ -60,10 +60,14 @@ impl Lease {
         if self.held_until.take().is_none() {
             return Ok(());
         }
-        let is_ours = self.bucket.get(&self.key).await?.and_then(|entry| entry.value);
-        if is_ours.is_some_and(|owner| owner == self.owner.as_bytes()) {
-            self.bucket.remove(&self.key).await?;
+        let Some(entry) = self.bucket.get(&self.key).await? else { return Ok(()) };
+        if entry.value.is_none_or(|owner| owner != self.owner.as_bytes()) {
+            return Ok(());
         }
-        Ok(())
+        match self.bucket.remove_at(&self.key, entry.revision).await {
+            // It ran out, and another one has it since.
+            Err(error) if error.kind() == Kind::WrongSequence => Ok(()),
+            ended => ended,
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What every duty works with.
 
-use broker::{BrokerClock, Bucket, Connection, Entry, Error, Outgoing, Publisher, Reader, Settled};
+use broker::{BrokerClock, Bucket, Connection, Entry, Error, Outgoing, PayloadStore, Publisher, Reader, Settled};
 use protocol::{InstanceId, Namespace, Outcome, Subject, event, registry::AgentEntry, subject, topology::Names};
 use serde::Serialize;
 
@@ -17,6 +17,7 @@ pub(crate) struct Post {
     pub(crate) names: Names,
     pub(crate) instance: InstanceId,
     pub(crate) reader: Reader,
+    pub(crate) payloads: PayloadStore,
     pub(crate) recorder: Recorder,
     pub(crate) store: Store,
     pub(crate) locks: Bucket,
@@ -31,12 +32,14 @@ impl Post {
         let names = Names::of(&config.namespace);
         let publisher = Publisher::new(&connection);
         let store = Store::new(metrics.clone());
-        let bucket = |name: &String| Bucket::new(&connection, &publisher, name.clone());
+        let reader = Reader::apart(&connection);
+        let bucket = |name: &String| Bucket::new(&connection, &publisher, name.clone()).read_by(&reader);
         Self {
             locks: bucket(&names.locks),
             registry: bucket(&names.agents),
             state: bucket(&names.state),
-            reader: Reader::new(&connection),
+            payloads: PayloadStore::new(&connection, names.payloads.clone()),
+            reader,
             recorder: Recorder::new(publisher, store.clone()),
             store,
             clock: BrokerClock::unadjusted(),

@@ -16,10 +16,10 @@ mod burial;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use broker::{Error, topology::ConsumerState};
+use broker::{Disposition, Error, topology::ConsumerState};
 
 pub(crate) use advised::Advised;
-use burial::Burial;
+pub(crate) use burial::Burial;
 
 use crate::{
     duty::Duty,
@@ -57,10 +57,17 @@ impl DeadLetters {
         let page = self.post.reader.page(stream, filter, 1, READ_MAX).await?;
         for message in page.messages.into_iter().take_while(|message| message.sequence <= through) {
             let key = (stream.clone(), message.sequence);
-            if self.before.contains(&key) {
-                self.burial.bury(queue, message).await?;
-            } else {
+            if !self.before.contains(&key) {
                 found.insert(key);
+                continue;
+            }
+            match self.burial.bury(queue, message).await {
+                // The others are worked off all the same, and this one is tried again by the next look.
+                Err(error) if error.disposition() != Disposition::Fatal => {
+                    tracing::warn!(consumer = queue.consumer.name, sequence = key.1, %error, "not worked off yet");
+                    found.insert(key);
+                }
+                ended => ended?,
             }
         }
         Ok(())

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use broker::{Disposition, Error, Settled, StoredMessage, topology};
-use futures_util::{TryStreamExt, stream};
+use broker::{Disposition, Error, Kind, Settled, StoredMessage, topology};
+use futures_util::{StreamExt, stream};
 use protocol::{Namespace, Outcome, Request, Subject, time::Timestamp, topology::Source};
 
 use crate::{
-    duty::{Duty, unserved::Unserved},
+    duty::{Duty, dead_letters::Burial, unserved::Unserved},
     post::Post,
     queues::{Queue, queues},
 };
@@ -23,6 +23,7 @@ const AT_ONCE: usize = 64;
 pub(crate) struct Deadlines {
     post: Post,
     unserved: Unserved,
+    burial: Burial,
 }
 
 /// A message past its deadline.
@@ -36,22 +37,25 @@ struct Expired {
 
 impl Deadlines {
     pub(crate) fn new(post: &Post) -> Self {
-        Self { post: post.clone(), unserved: Unserved::new(post) }
+        Self { post: post.clone(), unserved: Unserved::new(post), burial: Burial::new(post) }
     }
 
     async fn expire_in(&self, queue: &Queue, now: Timestamp) -> Result<(), Error> {
         let consumer = &queue.consumer;
         let page = self.post.reader.page(&consumer.stream, &consumer.filter, 1, READ_MAX).await?;
-        let expired = expired(self.post.namespace(), queue, &page.messages, now);
-        let outcomes = expired.iter().map(|expired| Ok(self.expire(queue, expired)));
-        stream::iter(outcomes).try_for_each_concurrent(AT_ONCE, |outcome| outcome).await?;
+        let mut expired = expired(self.post.namespace(), queue, &page.messages, now);
+        let ends: Vec<_> = expired.iter().map(|expired| self.expire(queue, expired, &page.messages)).collect();
+        let ends: Vec<_> = stream::iter(ends).buffered(AT_ONCE).collect().await;
+        // One that cannot be settled stays, and keeps nobody back.
+        let mut settled = ends.iter().map(Result::is_ok);
+        expired.retain(|_| settled.next().unwrap_or(false));
         for (subject, below) in purges(queue, &page.messages, &expired) {
             topology::purge(&self.post.connection, &consumer.stream, &subject, Some(below)).await?;
         }
-        Ok(())
+        ends.into_iter().collect()
     }
 
-    async fn expire(&self, queue: &Queue, expired: &Expired) -> Result<(), Error> {
+    async fn expire(&self, queue: &Queue, expired: &Expired, messages: &[StoredMessage]) -> Result<(), Error> {
         let id = &expired.request.id;
         let mut outcome = Outcome::expired(id.clone());
         outcome.capability = Some(queue.capability.clone());
@@ -60,8 +64,15 @@ impl Deadlines {
         if let Settled::Stored(_) = self.post.record_outcome(&outcome).await? {
             tracing::info!(request.id = %id, capability = %queue.capability, "request expired unattended");
             self.post.metrics.expired.inc();
+            return Ok(());
         }
-        Ok(())
+        // Whoever was first may have died before the dead letter, and the message must not go without it.
+        let late = || Error::new(Kind::Contended, format!("the outcome of {id} cannot be read yet"));
+        let decided = self.burial.stored_outcome(id).await?.ok_or_else(late)?;
+        match messages.iter().find(|message| message.sequence == expired.sequence) {
+            Some(message) => self.burial.complete(queue, message, &decided).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -149,7 +160,7 @@ mod tests {
             headers.set(header::DEADLINE, deadline);
         }
         let subject = format!("fleet.unique.echo.{sequence}");
-        StoredMessage { subject, sequence, time: Timestamp::default(), headers, body: "".into() }
+        StoredMessage { subject, sequence, time: Timestamp::default(), headers, is_readable: true, body: "".into() }
     }
 
     const PAST: Option<&str> = Some("2029-12-31T23:59:59Z");

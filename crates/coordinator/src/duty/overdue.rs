@@ -69,7 +69,8 @@ impl Duty for Overdue {
             let page = self.post.reader.page(stream, &filter, sequence, PAGE).await?;
             from = page.next;
             let mut overdue = Vec::new();
-            for schedule in page.messages {
+            // What is not headers cannot be published again.
+            for schedule in page.messages.into_iter().filter(|schedule| schedule.is_readable) {
                 match standing(due_time(&schedule.headers), now, self.post.config.overdue_by) {
                     Standing::Waiting => {}
                     Standing::Due(after) => sooner = Some(sooner.map_or(after, |sooner| sooner.max(after))),
@@ -153,6 +154,7 @@ mod tests {
             sequence: 7,
             time: Timestamp::default(),
             headers,
+            is_readable: true,
             body: "{}".into(),
         };
         let outgoing = again(schedule);

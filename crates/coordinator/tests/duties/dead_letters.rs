@@ -4,7 +4,10 @@ use broker::{Delivery, Outgoing, topology};
 use protocol::{Lane, Status, codes, topology::Source};
 use sortie_coordinator::Config;
 
-use crate::fleet::{Fleet, quick, until};
+use crate::{
+    deadlines::UNREADABLE,
+    fleet::{Fleet, quick, until},
+};
 
 const NORMAL: Source = Source::Lane(Lane::Normal);
 
@@ -164,4 +167,43 @@ async fn advisories_about_anything_else_are_passed_over() {
     .await;
     assert_eq!(fleet.count(&fleet.names.requests, "fleet.request.echo").await, 1);
     assert_eq!(fleet.count(&fleet.names.outcomes, "fleet.outcome.*").await, 0);
+}
+
+#[tokio::test]
+async fn what_nobody_can_read_leaves_the_queue_as_an_invalid_header() {
+    let fleet = Fleet::start().await;
+    let consumer = fleet.consumer("echo", NORMAL, 1).await;
+    for block in UNREADABLE {
+        fleet.publish_bytes("fleet.request.echo", block, b"{}");
+    }
+    fleet.take_blindly(&consumer, UNREADABLE.len());
+    fleet.given_up(&consumer).await;
+    for config in [looking(), hearing()] {
+        let _running = fleet.coordinate(config).await;
+        queue_is_empty(&fleet).await;
+    }
+    for sequence in 1..=3 {
+        let id = format!("seq-{sequence}");
+        let outcome = fleet.outcome(&id).await.expect("an outcome");
+        assert_eq!(outcome.failure().expect("a failure").code, codes::INVALID_HEADER);
+        assert_eq!(fleet.dead_letter("echo", &id).await.expect("a dead letter").failure.code, codes::INVALID_HEADER);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_leaves_no_room_for_the_story_moves_away() {
+    let fleet = Fleet::start().await;
+    let consumer = fleet.consumer("echo", NORMAL, 1).await;
+    let body = "x".repeat(1024 * 1024 - 200);
+    fleet.publish("fleet.request.echo", &[("Sortie-Request-Id", "big")], &body).await;
+    fleet.publish("fleet.request.echo", &[("Sortie-Request-Id", "small")], "{}").await;
+    fleet.exhaust(&consumer, 2).await;
+    let _running = fleet.coordinate(looking()).await;
+    queue_is_empty(&fleet).await;
+    assert_given_up(&fleet, "big").await;
+    assert_given_up(&fleet, "small").await;
+    let letter = fleet.reader.last(&fleet.names.dead, "fleet.dead.echo.big").await.unwrap().unwrap();
+    let object = letter.headers.get("Sortie-Payload-Ref").expect("a reference");
+    let payloads = broker::PayloadStore::new(&fleet.connection, fleet.names.payloads.clone());
+    assert_eq!(payloads.get(object).await.unwrap(), body);
 }

@@ -133,3 +133,47 @@ async fn a_forged_place_purges_nothing_of_others() {
     .await;
     assert_eq!(fleet.count(&fleet.names.requests, "fleet.request.victim").await, 3);
 }
+
+/// Blocks that the client library cannot read: it drops the connection over the first ones, and ends over the last.
+pub(crate) const UNREADABLE: [&[u8]; 3] =
+    [b"NATS/1.0\r\nX: \xff\r\n\r\n", b"NATS/1.0\r\nnonsense\r\n\r\n", b"NATS/1.0\r\nX: a\rb\r\n\r\n"];
+
+#[tokio::test]
+async fn what_cannot_be_read_keeps_no_other_back() {
+    let fleet = Fleet::start().await;
+    for (number, block) in UNREADABLE.iter().enumerate() {
+        let id = format!("before-{number}");
+        fleet.publish("fleet.request.echo", &[("Sortie-Request-Id", &id), PAST], "{}").await;
+        fleet.publish_bytes("fleet.request.echo", block, b"{}");
+    }
+    fleet.publish("fleet.request.echo", &[("Sortie-Request-Id", "behind"), PAST], "{}").await;
+    let running = fleet.coordinate(quick()).await;
+    for id in ["before-0", "before-1", "before-2", "behind"] {
+        until("it expires", || fleet.outcome(id)).await;
+    }
+    running.looks("deadlines", 3.0).await;
+    // What cannot be read has no deadline; the head before it goes.
+    assert_eq!(fleet.count(&fleet.names.requests, "fleet.request.echo").await, 6);
+    assert_eq!(fleet.count(&fleet.names.outcomes, "fleet.outcome.*").await, 4);
+}
+
+#[tokio::test]
+async fn a_failed_request_keeps_its_dead_letter_when_its_deadline_passes() {
+    let fleet = Fleet::start().await;
+    let step = ("Sortie-Reply-To", "fleet.run.r1.step.scan.0.outcome");
+    for (id, status) in [("failed", "failed"), ("done", "completed")] {
+        fleet.publish("fleet.request.echo", &[("Sortie-Request-Id", id), PAST], "{\"n\":1}").await;
+        let body = if status == "failed" { r#"{"code":"tea_is_cold","message":"no"}"# } else { "1" };
+        fleet.publish(&format!("fleet.outcome.{id}"), &[("Sortie-Status", status)], body).await;
+    }
+    fleet.publish("fleet.request.echo", &[step, PAST], "{}").await;
+    fleet.publish("fleet.run.r1.step.scan.0.outcome", &[("Sortie-Status", "failed")], "{}").await;
+    let _running = fleet.coordinate(quick()).await;
+    until("the queue is purged", || async {
+        (fleet.count(&fleet.names.requests, "fleet.request.*").await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(fleet.dead_letter("echo", "failed").await.expect("a dead letter").failure.code, "tea_is_cold");
+    assert_eq!(fleet.count(&fleet.names.dead, "fleet.dead.*.*").await, 1);
+    assert_eq!(fleet.count(&fleet.names.outcomes, "fleet.outcome.*").await, 2);
+}

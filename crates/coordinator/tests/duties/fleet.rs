@@ -104,19 +104,32 @@ impl Fleet {
         self.server.as_ref().expect("a server of its own").url()
     }
 
-    /// Publishes a block of headers byte by byte as it is, over a connection of its own, and waits until it is stored.
+    /// Publishes a block of headers byte by byte as it is, and waits until it is stored.
     pub(crate) fn publish_bytes(&self, subject: &str, headers: &[u8], body: &[u8]) {
+        let mut message = format!("HPUB {subject} answer {} ", headers.len()).into_bytes();
+        message.extend(format!("{}\r\n", headers.len() + body.len()).bytes());
+        message.extend(headers.iter().chain(body).chain(b"\r\n"));
+        self.send_bytes(&message, "\"seq\":", 1);
+    }
+
+    /// Takes messages without reading what is in them, and leaves them.
+    pub(crate) fn take_blindly(&self, consumer: &Consumer, count: usize) {
+        let pull = format!("{{\"batch\":{count},\"expires\":5000000000}}");
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", consumer.stream, consumer.name);
+        let message = format!("PUB {subject} answer {}\r\n{pull}\r\n", pull.len());
+        self.send_bytes(message.as_bytes(), "$JS.ACK.", count);
+    }
+
+    /// Sends bytes over a connection of its own, and waits until a text came back this often.
+    fn send_bytes(&self, message: &[u8], text: &str, times: usize) {
         use std::io::{Read, Write};
         let mut stream = std::net::TcpStream::connect(self.url().trim_start_matches("nats://")).unwrap();
         stream.set_read_timeout(Some(BOUND)).unwrap();
-        let mut message = b"CONNECT {\"verbose\":false,\"headers\":true}\r\nSUB answer 1\r\n".to_vec();
-        let total = headers.len() + body.len();
-        message.extend(format!("HPUB {subject} answer {} {total}\r\n", headers.len()).bytes());
-        message.extend(headers.iter().chain(body).chain(b"\r\n"));
-        stream.write_all(&message).unwrap();
+        stream.write_all(b"CONNECT {\"verbose\":false,\"headers\":true}\r\nSUB answer 1\r\n").unwrap();
+        stream.write_all(message).unwrap();
         let mut answers = String::new();
         let mut some = [0; 4_096];
-        while !answers.contains("\"seq\":") {
+        while answers.matches(text).count() < times {
             let count = stream.read(&mut some).unwrap();
             answers += &String::from_utf8_lossy(&some[..count]);
             assert!(count > 0 && !answers.contains("error"), "{answers}");
@@ -179,6 +192,11 @@ impl Fleet {
         for _ in 0..messages * max_deliver {
             self.take(consumer).await.nak(&self.connection, Duration::from_millis(1)).await;
         }
+        self.given_up(consumer).await;
+    }
+
+    /// Waits until the broker has given up whatever was delivered.
+    pub(crate) async fn given_up(&self, consumer: &Consumer) {
         until("the broker gives up", || async {
             // It does so only when somebody pulls.
             let inbox = PullInbox::open(&self.connection).await.unwrap();

@@ -151,13 +151,8 @@ fn queue_of(
         _ => return None,
     };
     let consumer = worker_consumer(namespace, &capability, source, 1);
-    (consumer.stream == advisory.stream).then_some(Queue {
-        capability,
-        source,
-        messages: 1,
-        consumer,
-        state: Some(state),
-    })
+    let is_its_own = consumer.stream == advisory.stream && consumer.name == advisory.consumer;
+    is_its_own.then_some(Queue { capability, source, messages: 1, consumer, state: Some(state) })
 }
 
 #[cfg(test)]
@@ -179,7 +174,14 @@ mod tests {
             Some((queue.capability.to_string(), queue.source))
         };
         assert_eq!(of("fleet.urgent.echo"), Some(("echo".to_owned(), Source::Lane(Lane::Urgent))));
-        for other in ["fleet.later.a", "fleet.unique.echo.key", "fleet.start.x", "else.request.echo"] {
+        for other in [
+            "fleet.later.a",
+            "fleet.unique.echo.key",
+            "fleet.start.x",
+            "else.request.echo",
+            "fleet.request.echo",
+            "fleet.urgent.other",
+        ] {
             assert_eq!(of(other), None, "{other}");
         }
     }

@@ -2,9 +2,10 @@
 
 use broker::{Error, Settled, StoredMessage, topology};
 use protocol::{
-    DeadLetter, Failure, Headers, InstanceId, Namespace, Origin, Outcome, Request, RequestId, Status, Subject, codes,
-    event, failure,
+    DeadLetter, Failure, InstanceId, Namespace, Origin, Outcome, Request, RequestId, Status, Subject, codes, event,
+    failure,
     mark::{Mark, mark_key},
+    request::Invalid,
     subject::stored_step_outcome,
     time::Timestamp,
 };
@@ -12,7 +13,7 @@ use protocol::{
 use crate::{post::Post, queues::Queue};
 
 /// Takes given up messages out of their queue.
-pub(super) struct Burial {
+pub(crate) struct Burial {
     post: Post,
 }
 
@@ -20,13 +21,13 @@ pub(super) struct Burial {
 struct Case<'a> {
     queue: &'a Queue,
     message: &'a StoredMessage,
-    request: Request,
+    read: Result<Request, Invalid>,
     killed: Vec<InstanceId>,
     now: Timestamp,
 }
 
 impl Burial {
-    pub(super) fn new(post: &Post) -> Self {
+    pub(crate) fn new(post: &Post) -> Self {
         Self { post: post.clone() }
     }
 
@@ -38,27 +39,19 @@ impl Burial {
         if !self.post.reader.is_at_leader(stream, message.sequence).await? {
             return Ok(());
         }
-        let case = Case {
-            request: request_of(&message.headers, queue.id_of_sequence(message.sequence)),
-            killed: self.killed(stream, message.sequence).await?,
-            now: self.post.clock.now(),
-            message: &message,
-            queue,
-        };
+        let case = self.case(queue, &message).await?;
         let decided = match self.post.record_outcome(&case.outcome()).await? {
             Settled::Stored(_) => case.outcome(),
-            Settled::Superseded => match self.stored_outcome(&case.request.id).await? {
+            Settled::Superseded => match self.stored_outcome(case.id()).await? {
                 Some(outcome) => outcome,
                 // The replica that was asked does not have it yet: the next look asks again.
                 None => return Ok(()),
             },
         };
-        if let Some(letter) = case.letter(&decided) {
-            self.publish_letter(&case, &letter).await?;
-        }
+        self.publish_letter(&case, &decided).await?;
         topology::delete_message(&self.post.connection, stream, message.sequence).await?;
         tracing::warn!(
-            request.id = %case.request.id,
+            request.id = %case.id(),
             capability = %queue.capability,
             sequence = message.sequence,
             outcome = %decided.status,
@@ -68,22 +61,44 @@ impl Burial {
         Ok(())
     }
 
-    async fn publish_letter(&self, case: &Case<'_>, letter: &DeadLetter) -> Result<(), Error> {
+    /// Stores the dead letter of a message whose outcome is `decided`, if it leaves one. Whoever stored the outcome may
+    /// have died before that.
+    pub(crate) async fn complete(
+        &self,
+        queue: &Queue,
+        message: &StoredMessage,
+        decided: &Outcome,
+    ) -> Result<(), Error> {
+        if decided.status != Status::Failed {
+            return Ok(());
+        }
+        self.publish_letter(&self.case(queue, message).await?, decided).await
+    }
+
+    async fn case<'a>(&self, queue: &'a Queue, message: &'a StoredMessage) -> Result<Case<'a>, Error> {
+        Ok(Case {
+            read: Request::read(&message.headers, queue.id_of_sequence(message.sequence)),
+            killed: self.killed(&queue.consumer.stream, message.sequence).await?,
+            now: self.post.clock.now(),
+            message,
+            queue,
+        })
+    }
+
+    async fn publish_letter(&self, case: &Case<'_>, decided: &Outcome) -> Result<(), Error> {
+        let Some(letter) = case.letter(decided) else { return Ok(()) };
         let subject = Subject::Dead { capability: letter.capability.clone(), id: letter.id.clone() };
         let outgoing = broker::Outgoing::new(subject.render(self.post.namespace()), case.message.body.clone());
-        let mut headers = letter.headers(&case.message.headers);
-        if headers.check().is_err() {
-            // Foreign headers that are too many cannot be stored again; the story alone fits.
-            headers = letter.headers(&Headers::new());
-        }
-        let outgoing = outgoing.with_headers(headers).expecting(0);
+        let headers = letter.headers(&case.message.headers);
+        let outgoing = self.post.payloads.lighten(outgoing.with_headers(headers)).await?.expecting(0);
         self.post.recorder.record(&outgoing).await?;
         let topic = format!("{}.{}", event::REQUEST_DEAD, letter.id);
-        let told = self.post.event(&topic, letter.id.as_str(), letter).expecting(0);
+        let told = self.post.event(&topic, letter.id.as_str(), &letter).expecting(0);
         self.post.recorder.record(&told).await.map(|_| ())
     }
 
-    async fn stored_outcome(&self, id: &RequestId) -> Result<Option<Outcome>, Error> {
+    /// The outcome that was first. None where the replica that was asked does not have it yet.
+    pub(crate) async fn stored_outcome(&self, id: &RequestId) -> Result<Option<Outcome>, Error> {
         let (stream, subject) = outcome_place(&self.post, id);
         let found = self.post.reader.last_of_each(&stream, &[subject]).await?;
         Ok(found.last().map(|message| Outcome::read(id.clone(), &message.headers, &message.body)))
@@ -108,36 +123,49 @@ fn outcome_place(post: &Post, id: &RequestId) -> (String, String) {
     }
 }
 
-/// A message whose headers lie is a request all the same, under the id of its sequence.
-fn request_of(headers: &Headers, fallback: RequestId) -> Request {
-    Request::read(headers, fallback).unwrap_or_else(|invalid| Request::new(invalid.id))
-}
-
 impl Case<'_> {
+    /// A message whose headers lie is a request all the same, under the id of its sequence.
+    fn id(&self) -> &RequestId {
+        match &self.read {
+            Ok(request) => &request.id,
+            Err(invalid) => &invalid.id,
+        }
+    }
+
+    fn attempt(&self) -> u32 {
+        self.read.as_ref().map_or(1, |request| request.attempt)
+    }
+
     fn outcome(&self) -> Outcome {
-        let mut outcome = Outcome::not_completed(self.request.id.clone(), Status::Failed, &self.failure());
+        let mut outcome = Outcome::not_completed(self.id().clone(), Status::Failed, &self.failure());
         outcome.capability = Some(self.queue.capability.clone());
-        outcome.attempt = self.request.attempt;
-        outcome.trace = self.request.trace.clone();
+        outcome.attempt = self.attempt();
+        outcome.trace = self.read.as_ref().map(|request| request.trace.clone()).unwrap_or_default();
         outcome
     }
 
     fn failure(&self) -> Failure {
         let message = "the broker gave the message up after too many deliveries without an outcome";
-        let mut failure = Failure::new(codes::DELIVERIES_EXHAUSTED, message);
-        failure.attempts.clone_from(&self.request.failures);
-        let record = failure.record(self.request.attempt, None, None, self.now);
+        let mut failure = match &self.read {
+            // No worker could have read it.
+            Err(invalid) if !self.message.is_readable => invalid.failure.clone(),
+            _ => Failure::new(codes::DELIVERIES_EXHAUSTED, message),
+        };
+        if let Ok(request) = &self.read {
+            failure.attempts.clone_from(&request.failures);
+        }
+        let record = failure.record(self.attempt(), None, None, self.now);
         failure::remember(&mut failure.attempts, record);
         failure
     }
 
     /// The dead letter, if the request failed and is its own master: a step's failure belongs to its run.
     fn letter(&self, decided: &Outcome) -> Option<DeadLetter> {
-        if decided.status != Status::Failed || matches!(self.request.id.origin(), Origin::Step { .. }) {
+        if decided.status != Status::Failed || matches!(self.id().origin(), Origin::Step { .. }) {
             return None;
         }
         Some(DeadLetter {
-            id: self.request.id.clone(),
+            id: self.id().clone(),
             capability: self.queue.capability.clone(),
             lane: self.queue.lane(),
             failure: decided.failure().unwrap_or_else(|| self.failure()),
@@ -158,20 +186,25 @@ mod tests {
     use super::*;
     use crate::queues::tests::queue;
 
-    fn letter_after(id: &str, decided: Status) -> Option<DeadLetter> {
-        let queue = queue("echo", Source::Lane(Lane::Urgent), 1, 0, 0);
-        let id = RequestId::parse(id).unwrap();
-        let message = StoredMessage {
+    fn message() -> StoredMessage {
+        StoredMessage {
             subject: "fleet.urgent.echo".to_owned(),
             sequence: 4,
             time: Timestamp::default(),
             headers: Headers::new(),
+            is_readable: true,
             body: "{}".into(),
-        };
+        }
+    }
+
+    fn letter_after(id: &str, decided: Status) -> Option<DeadLetter> {
+        let queue = queue("echo", Source::Lane(Lane::Urgent), 1, 0, 0);
+        let id = RequestId::parse(id).unwrap();
+        let message = message();
         let case = Case {
             queue: &queue,
             message: &message,
-            request: Request::new(id.clone()),
+            read: Ok(Request::new(id.clone())),
             killed: Vec::new(),
             now: Timestamp::default(),
         };
@@ -199,11 +232,24 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_lie_give_the_id_by_sequence() {
-        let mut headers = Headers::new();
-        headers.set(header::REQUEST_ID, "order-1");
-        assert_eq!(request_of(&headers, RequestId::of_sequence(4)).id.as_str(), "order-1");
-        headers.set(header::ATTEMPT, "-1");
-        assert_eq!(request_of(&headers, RequestId::of_sequence(4)).id.as_str(), "seq-4");
+    fn headers_that_lie_give_the_id_by_sequence_and_those_that_are_none_the_code() {
+        for (name, is_readable, id, code) in [
+            ("order-1", true, "order-1", codes::DELIVERIES_EXHAUSTED),
+            ("no id", true, "seq-4", codes::DELIVERIES_EXHAUSTED),
+            ("a\rb", false, "seq-4", codes::INVALID_HEADER),
+        ] {
+            let queue = queue("echo", Source::Lane(Lane::Normal), 1, 0, 0);
+            let mut message = message();
+            message.headers.set(header::REQUEST_ID, name);
+            message.is_readable = is_readable;
+            let case = Case {
+                read: Request::read(&message.headers, RequestId::of_sequence(4)),
+                queue: &queue,
+                message: &message,
+                killed: Vec::new(),
+                now: Timestamp::default(),
+            };
+            assert_eq!((case.id().as_str(), case.failure().code.as_str()), (id, code));
+        }
     }
 }
