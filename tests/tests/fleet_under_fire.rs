@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -16,7 +16,6 @@ use anyhow::{Context, Result, ensure};
 use broker::task;
 use client::{Client, ErrorKind};
 use futures_util::{StreamExt, stream};
-use process::settings::Environment;
 use protocol::{RequestId, Status, UniqueKey};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sortie_tests::{
@@ -102,8 +101,7 @@ fn plan(random: &mut StdRng) -> Plan {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_and_nothing_done_twice() -> Result<()> {
-    let chosen = Environment::of_process().get(SEED).and_then(|text| text.parse().ok());
-    let seed = chosen.unwrap_or_else(|| protocol::time::now().timestamp_micros().unsigned_abs());
+    let seed = seed();
     println!("{SEED}={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let plans: Vec<Plan> = (0..REQUESTS).map(|_| plan(&mut random)).collect();
@@ -125,6 +123,8 @@ async fn nothing_is_lost_and_nothing_done_twice() -> Result<()> {
     strikes.tick().await;
     while !submitting.is_finished() {
         strikes.tick().await;
+        // The ack deadline is a multiple of the interval: without this, what comes again would meet the next blow.
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..500))).await;
         crowd.lose_one(&mut random).await?;
         if server_deaths.next_if(|at| accepted.submitted.load(Ordering::Relaxed) >= **at).is_some() {
             fleet.server().kill()?;
@@ -146,6 +146,11 @@ async fn nothing_is_lost_and_nothing_done_twice() -> Result<()> {
         accepted.repeated.load(Ordering::Relaxed),
     );
     settled?;
+    let mut codes: BTreeMap<String, usize> = BTreeMap::new();
+    for letter in fleet.client.dead_letters(None, REQUESTS).await? {
+        *codes.entry(letter.failure.code).or_default() += 1;
+    }
+    println!("dead letters: {codes:?}, as told: {failing}");
     ensure!(accepted_ids.len() == REQUESTS, "each request was accepted under an id of its own");
     count.assert_whole();
     let failed = count.with(Status::Failed);
@@ -155,6 +160,12 @@ async fn nothing_is_lost_and_nothing_done_twice() -> Result<()> {
     ensure!(count.foreign <= uniques.min(accepted.repeated.load(Ordering::Relaxed)), "outcomes that nobody asked for");
     ensure!((failed..=failed + count.foreign).contains(&count.dead), "a dead letter for each that failed");
     crowd.drain().await
+}
+
+#[allow(clippy::disallowed_methods, reason = "this setting is the test's own")]
+fn seed() -> u64 {
+    let chosen = std::env::var(SEED).ok().and_then(|text| text.parse().ok());
+    chosen.unwrap_or_else(|| protocol::time::now().timestamp_micros().unsigned_abs())
 }
 
 /// Waits until nothing waits and every outcome is there.

@@ -129,6 +129,10 @@ async fn while_a_large_result_is_stored() -> Result<()> {
 async fn while_unique_work_is_retried() -> Result<()> {
     let story = |what, trigger: Trigger| Story::new(what, task(1)).unique().life(trigger).stored(1);
     let twice = |what, trigger: Trigger| Story::new(what, task(2)).unique().life(trigger).stored(1);
+    let nakked = |what| {
+        let running = after(Publish(RUNNING));
+        Story::new(what, task(1)).unique().life(after(Says("-NAK"))).life(running).life(running).stored(1)
+    };
     tell(
         VICTIM,
         vec![
@@ -144,6 +148,12 @@ async fn while_unique_work_is_retried() -> Result<()> {
             twice("before the mark is taken back", before(Publish(MARK)).nth(2)).begins(&[1, 2, 3]).takers(2),
             twice("after the mark is taken back", after(Publish(MARK)).nth(2)).begins(&[1, 2, 3]).takers(1),
             twice("before the second nak", before(Says("-NAK")).nth(2)).begins(&[1, 2, 3]).takers(1),
+            nakked("two deaths after a nak are not three").begins(&[1, 2, 2, 2]).takers(3),
+            nakked("three deaths after a nak")
+                .life(after(Publish(RUNNING)))
+                .fails("poison")
+                .begins(&[1, 2, 2, 2])
+                .takers(3),
             Story::new("unique work given up, before the dead letter", task(2))
                 .unique()
                 .attempts(2, BACKOFF)

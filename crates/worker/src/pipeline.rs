@@ -38,6 +38,8 @@ pub(crate) struct Job {
     pub(crate) slot: Slot,
     /// Whether this worker's poison mark is on it.
     pub(crate) is_marked: bool,
+    /// Whether its first delivery, which nobody marks, is known to have ended alive.
+    began_alive: bool,
 }
 
 /// What a look before the run says.
@@ -57,7 +59,7 @@ impl Job {
     pub(crate) fn new(machinery: &Arc<Machinery>, route: usize, delivery: Delivery, slot: Slot) -> Self {
         let delivery = Arc::new(delivery);
         let hold = machinery.holds.begin(&delivery);
-        Self { machinery: Arc::clone(machinery), route, delivery, hold, slot, is_marked: false }
+        Self { machinery: Arc::clone(machinery), route, delivery, hold, slot, is_marked: false, began_alive: false }
     }
 
     pub(crate) fn route(&self) -> &Route {
@@ -149,7 +151,7 @@ impl Job {
             let mark = Box::pin(self.insist("poison mark", || machinery.marks.put(&self.delivery))).await?;
             self.is_marked = true;
             let earlier = mark.takers.split_last().map_or(&[][..], |(_, earlier)| earlier);
-            match verdict(earlier.len()) {
+            match verdict(self.deaths(earlier)) {
                 Verdict::Poison => {
                     drop(leave);
                     Box::pin(self.poisoned(request, earlier)).await;
@@ -195,14 +197,20 @@ impl Job {
         machinery.metrics.redelivered(self.served().capability.as_str());
         if self.route().source == Source::Unique {
             let tries = self.insist("tries", || machinery.marks.tries(&self.delivery)).await?;
+            self.began_alive = tries.is_some();
             apply_tries(request, tries);
         }
         let mark = self.insist("poison mark", || machinery.marks.get(&self.delivery)).await?;
-        Some(match verdict(mark.takers.len()) {
+        Some(match verdict(self.deaths(&mark.takers)) {
             Verdict::Poison => Before::Poison(mark.takers),
             Verdict::Alone => Before::Run { alone: true },
             Verdict::BesideOthers => Before::Run { alone: false },
         })
+    }
+
+    /// How many workers were lost with it in their hands: those that had marked it, and the first one, which had not.
+    fn deaths(&self, marked: &[InstanceId]) -> usize {
+        marked.len() + usize::from(!self.began_alive)
     }
 
     async fn poisoned(&mut self, request: &Request, killed: &[InstanceId]) {
@@ -210,7 +218,7 @@ impl Job {
             codes::POISON,
             format!(
                 "{} workers died with this message in their hands, the last one with nothing beside it",
-                killed.len() + 1
+                self.deaths(killed)
             ),
         );
         self.give_up(request, failure, killed).await;
@@ -293,9 +301,9 @@ impl Job {
     }
 }
 
-/// How a message is begun under which that many workers were lost that had marked it. The first one had not.
-fn verdict(marks: usize) -> Verdict {
-    match limits::POISON_MARKS.saturating_sub(1 + u32::try_from(marks).unwrap_or(u32::MAX)) {
+/// How a message is begun with which that many workers were lost.
+fn verdict(deaths: usize) -> Verdict {
+    match limits::POISON_MARKS.saturating_sub(u32::try_from(deaths).unwrap_or(u32::MAX)) {
         0 => Verdict::Poison,
         1 => Verdict::Alone,
         _ => Verdict::BesideOthers,
