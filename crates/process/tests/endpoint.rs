@@ -1,6 +1,7 @@
 //! The metrics endpoint as somebody with a plain socket sees it.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use broker::task::{self, Owned};
 use std::net::SocketAddr;
 
 use prometheus::{IntCounter, Registry};
@@ -12,7 +13,6 @@ use sortie_process::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +22,7 @@ struct Served {
     health: Health,
     shutdown: Shutdown,
     end: CancellationToken,
-    task: JoinHandle<std::io::Result<()>>,
+    task: Owned<std::io::Result<()>>,
 }
 
 fn at(address: &str) -> MetricsAddress {
@@ -34,7 +34,7 @@ async fn serve() -> Served {
     let address = endpoint.local_addr();
     let (registry, health, shutdown, end) = (Registry::new(), Health::new(), Shutdown::new(), CancellationToken::new());
     let serving = endpoint.serve(registry.clone(), health.clone(), shutdown.clone(), end.clone().cancelled_owned());
-    let task = tokio::spawn(serving);
+    let task = task::spawn("endpoint", serving);
     Served { address, registry, health, shutdown, end, task }
 }
 
@@ -60,12 +60,14 @@ async fn metrics_are_served_as_they_are_now() {
     assert!(body.contains("sortie_test_total 3\n"), "{body}");
     assert_eq!(get(served.address, "/other").await.0, 404);
     served.end.cancel();
-    served.task.await.unwrap().unwrap();
+    served.task.join().await.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn health_and_readiness_tell_their_reason() {
-    let Served { address, health, shutdown, .. } = serve().await;
+    let served = serve().await;
+    let Served { address, health, shutdown, .. } = &served;
+    let address = *address;
     assert_eq!(get(address, "/healthz").await, (200, "ok\n".into()));
     assert_eq!(get(address, "/readyz").await, (503, "starting\n".into()));
     health.ready();

@@ -181,7 +181,7 @@ impl Case<'_> {
 
 #[cfg(test)]
 mod tests {
-    use protocol::{ContentType, Lane, header, topology::Source};
+    use protocol::{ContentType, Headers, Lane, header, topology::Source};
 
     use super::*;
     use crate::queues::tests::queue;
