@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use broker::{Connection, Kind};
 use client::Client;
-use process::{ExitCode, Problem, Process, Shutdown, settings::Environment};
-use protocol::Namespace;
+use process::{
+    ExitCode, Problem, Process, Shutdown,
+    settings::{Environment, environment as variable},
+};
+use protocol::{Namespace, Operator};
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use crate::output::Output;
+use crate::{output::Output, refusal};
 
 /// A person waits for the answer, so this is shorter than what services allow a broker that starts.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
@@ -65,6 +69,25 @@ impl Session {
     pub(crate) async fn client(&self) -> Result<&Client, Problem> {
         let made = || async { Ok(Client::new(self.connection().await?.clone(), self.namespace().clone())) };
         self.client.get_or_try_init(made).await
+    }
+
+    /// Records an act that steers the fleet; to be called before it is done.
+    ///
+    /// # Errors
+    /// It cannot be recorded, so it must not be done.
+    pub(crate) async fn audit(&self, verb: &str, target: &str, detail: Value) -> Result<(), Problem> {
+        let client = self.client().await?;
+        client.audit(&self.operator(), verb, target, detail).await.map_err(refusal::problem)
+    }
+
+    /// Who gave this command.
+    fn operator(&self) -> Operator {
+        if let Some(name) = self.environment().get(variable::OPERATOR) {
+            return Operator::nearest(name);
+        }
+        let login = self.environment().get(variable::LOGIN).unwrap_or("unknown");
+        let host = nix::unistd::gethostname().unwrap_or_default();
+        Operator::nearest(&format!("{login}@{}", host.to_string_lossy()))
     }
 
     async fn connect(&self) -> Result<Connection, Problem> {

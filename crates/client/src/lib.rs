@@ -37,6 +37,7 @@
 //! ```
 
 mod agents;
+mod audit;
 mod cancel;
 mod client;
 mod dead;

@@ -20,6 +20,7 @@
 //! # Ok::<(), sortie_protocol::NameError>(())
 //! ```
 
+pub mod audit;
 pub mod codec;
 pub mod codes;
 pub mod control;
@@ -45,7 +46,8 @@ pub use dead_letter::DeadLetter;
 pub use failure::{AttemptRecord, Category, Failure, Severity};
 pub use header::Headers;
 pub use name::{
-    Capability, InstanceId, Kind, NameError, Namespace, Origin, RequestId, RunId, StepName, UniqueKey, WorkflowName,
+    Capability, InstanceId, Kind, NameError, Namespace, Operator, Origin, RequestId, RunId, StepName, UniqueKey,
+    WorkflowName,
 };
 pub use outcome::{Outcome, Status};
 pub use request::{Request, StepAddress, TraceContext};

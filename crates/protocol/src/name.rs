@@ -109,6 +109,10 @@ checked_text!(
     /// The key of which at most one piece of work is queued or running.
     UniqueKey, "unique key", is_unique_key, "up to 128 printable ASCII characters without `.`, `*` and `>`"
 );
+checked_text!(
+    /// Who steers a fleet: a person or a program.
+    Operator, "operator", is_operator, "up to 63 of a-z, A-Z, 0-9, `_` and `-`"
+);
 
 /// Where an id comes from, and with that where its outcome lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +151,15 @@ impl InstanceId {
     /// A new one: `ins_` and a UUID v7, so that instances sort by when they started.
     pub fn generate() -> Self {
         Self(format!("ins_{}", uuid::Uuid::now_v7().simple()).into())
+    }
+}
+
+impl Operator {
+    /// The nearest name that a text such as `root@host.example` allows: what cannot stand in it becomes `-`.
+    pub fn nearest(text: &str) -> Self {
+        let clean = |each: char| if each.is_ascii_alphanumeric() || each == '_' { each } else { '-' };
+        let name: String = text.chars().map(clean).take(63).collect();
+        Self(if name.is_empty() { "unknown".into() } else { name.into() })
     }
 }
 
@@ -240,6 +253,10 @@ fn is_step_name(text: &str) -> bool {
     is_word(text, limits::STEP_NAME_BYTES_MAX)
 }
 
+fn is_operator(text: &str) -> bool {
+    is_word(text, 63)
+}
+
 fn is_instance(text: &str) -> bool {
     is_word(text, 63) && text != "all"
 }
@@ -299,6 +316,10 @@ mod tests {
         assert_eq!(Namespace::parse("my-fleet").unwrap().stream_prefix(), "MY_FLEET");
         assert!(Namespace::parse("9fleet").is_err());
         assert!(InstanceId::parse("all").is_err());
+        for (text, name) in [("root@host.example", "root-host-example"), ("ä b", "--b"), ("", "unknown")] {
+            assert_eq!(Operator::nearest(text).as_str(), name);
+            assert!(Operator::parse(name).is_ok());
+        }
         let message = Capability::parse("Echo Me").unwrap_err().to_string();
         assert!(message.contains("`Echo Me` is not a valid capability"), "{message}");
     }

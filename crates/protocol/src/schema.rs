@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     AttemptRecord, DeadLetter, Failure,
+    audit::AuditRecord,
     control::{CancelNotice, Progress},
     mark::{Mark, UniqueTries},
     registry::AgentEntry,
@@ -16,6 +17,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
     vec![
         ("agent-entry.json", of::<AgentEntry>()),
         ("attempt-record.json", of::<AttemptRecord>()),
+        ("audit-record.json", of::<AuditRecord>()),
         ("cancel-notice.json", of::<CancelNotice>()),
         ("dead-letter.json", of::<DeadLetter>()),
         ("failure.json", of::<Failure>()),

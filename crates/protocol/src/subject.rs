@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Capability, InstanceId, Kind, Namespace, Origin, RequestId, RunId, StepName, UniqueKey, WorkflowName};
+use crate::{
+    Capability, InstanceId, Kind, Namespace, Operator, Origin, RequestId, RunId, StepName, UniqueKey, WorkflowName,
+};
 
 /// The order in which work of one capability is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -247,6 +249,11 @@ pub mod filter {
 /// The subject of an event on a topic such as `sys.agent.joined.<instance>`.
 pub fn event(namespace: &Namespace, topic: &str) -> String {
     format!("{namespace}.event.{topic}")
+}
+
+/// The subject of an audit record; the verb is one token.
+pub fn audit(namespace: &Namespace, who: &Operator, verb: &str) -> String {
+    format!("{namespace}.audit.{who}.{verb}")
 }
 
 #[cfg(test)]

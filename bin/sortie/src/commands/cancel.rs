@@ -3,7 +3,7 @@
 use client::Cancellation;
 use process::{ExitCode, Problem};
 use protocol::RequestId;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{refusal, session::Session};
 
@@ -25,6 +25,7 @@ pub(crate) struct CancelArgs {
 
 pub(crate) async fn run(args: CancelArgs, session: &Session) -> Result<ExitCode, Problem> {
     let CancelArgs { id } = args;
+    session.audit("request-cancel", id.as_str(), Value::Null).await?;
     match session.client().await?.cancel(&id).await.map_err(refusal::problem)? {
         Cancellation::Cancelled => {
             let document = json!({ "id": id, "cancelled": true });

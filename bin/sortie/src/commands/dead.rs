@@ -6,6 +6,7 @@ use clap::Subcommand;
 use process::{ExitCode, Problem};
 use protocol::{Capability, DeadLetter, RequestId, limits, time};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{output::Output, refusal, session::Session};
 
@@ -101,6 +102,7 @@ async fn replay(ids: &[RequestId], session: &Session) -> Result<ExitCode, Proble
     let mut all = Vec::new();
     let mut worst = ExitCode::Done;
     for id in ids {
+        session.audit("dead-replay", id.as_str(), Value::Null).await?;
         let replayed = match client.replay(id).await {
             Ok(receipt) => Replayed { id, request: Some(receipt.id().clone()), refusal: None },
             Err(error) => {

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use broker::{Bucket, Outgoing, Publisher, task};
 use protocol::{
-    Capability, Headers, InstanceId, Kind, Lane, Request, RequestId,
+    Capability, Headers, InstanceId, Kind, Lane, Operator, Request, RequestId,
+    audit::AuditRecord,
     control::Progress,
     registry::{AgentEntry, CapabilityEntry, Counts, Health, State},
     time, topology,
@@ -183,4 +184,16 @@ async fn a_watcher_ends_with_nobody_waiting_for_it() {
     let watching = task::spawn("watching", async move { watcher.next().await });
     fleet.complete(&id("a"), &json!(1)).await;
     assert!(matches!(watching.join().await, Some(Some(Happening::Ended(_)))));
+}
+
+#[tokio::test]
+async fn an_act_is_recorded_under_who_did_it() {
+    let fleet = Fleet::start().await;
+    let who = Operator::nearest("root@host");
+    fleet.client.audit(&who, "queue-pause", "echo", json!({ "reason": "too hot" })).await.unwrap();
+    let reader = broker::Reader::new(fleet.connection());
+    let stored = reader.last("FLEET_AUDIT", "fleet.audit.root-host.queue-pause").await.unwrap().unwrap();
+    let record: AuditRecord = serde_json::from_slice(&stored.body).unwrap();
+    assert_eq!((record.who, record.target.as_str()), (who, "echo"));
+    assert_eq!(record.detail, json!({ "reason": "too hot" }));
 }

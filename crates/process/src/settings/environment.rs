@@ -60,6 +60,10 @@ pub const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
 pub const XDG_DATA_HOME: &str = "XDG_DATA_HOME";
 /// What `~` stands for.
 pub const HOME: &str = "HOME";
+/// Who steers the fleet, as the audit trail names it. Defaults to the user and the host.
+pub const OPERATOR: &str = "SORTIE_OPERATOR";
+/// What the system calls whoever is logged in.
+pub const LOGIN: &str = "USER";
 /// Set to anything, it turns colours off.
 pub const NO_COLOR: &str = "NO_COLOR";
 
@@ -92,6 +96,8 @@ pub const ALL: &[&str] = &[
     XDG_CONFIG_HOME,
     XDG_DATA_HOME,
     HOME,
+    OPERATOR,
+    LOGIN,
     NO_COLOR,
 ];
 
