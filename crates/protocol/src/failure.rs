@@ -190,7 +190,7 @@ impl Failure {
     ) -> AttemptRecord {
         AttemptRecord {
             attempt,
-            code: limits::truncate(&self.code, 64),
+            code: limits::truncate(&self.code, limits::CODE_BYTES_MAX),
             message: limits::truncate(&self.message, limits::ATTEMPT_MESSAGE_BYTES_MAX),
             instance,
             version: version.map(|version| limits::truncate(version, 40)),
@@ -216,7 +216,7 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
 impl AttemptRecord {
     /// Cuts its texts, for whoever wrote it may have been another program.
     pub(crate) fn bound(&mut self, message_bytes_max: usize) {
-        self.code = limits::truncate(&self.code, 64);
+        self.code = limits::truncate(&self.code, limits::CODE_BYTES_MAX);
         self.message = limits::truncate(&self.message, message_bytes_max);
         self.version = self.version.take().map(|version| limits::truncate(&version, 40));
     }

@@ -21,6 +21,7 @@
 //! ```
 
 pub mod audit;
+pub mod breaker;
 pub mod codec;
 pub mod codes;
 pub mod control;
@@ -46,8 +47,8 @@ pub use dead_letter::DeadLetter;
 pub use failure::{AttemptRecord, Category, Failure, Severity};
 pub use header::Headers;
 pub use name::{
-    Capability, InstanceId, Kind, NameError, Namespace, Operator, Origin, RequestId, RunId, StepName, UniqueKey,
-    WorkflowName,
+    BreakerName, Capability, InstanceId, Kind, NameError, Namespace, Operator, Origin, RequestId, RunId, StepName,
+    UniqueKey, WorkflowName,
 };
 pub use outcome::{Outcome, Status};
 pub use request::{Request, StepAddress, TraceContext};

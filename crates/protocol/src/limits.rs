@@ -37,6 +37,9 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// The smallest delay that the broker's schedules keep (measured on 2.15.1).
 pub const SCHEDULE_DELAY_MIN: Duration = Duration::from_millis(250);
 
+/// A failure's code, in bytes.
+pub const CODE_BYTES_MAX: usize = 64;
+
 /// A failure's message, in bytes; what is longer is cut with an ellipsis.
 pub const FAILURE_MESSAGE_BYTES_MAX: usize = 2_048;
 

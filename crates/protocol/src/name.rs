@@ -81,6 +81,10 @@ checked_text!(
     "a-z or 0-9, then up to 62 of a-z, 0-9 and `-`; `coordinator` is reserved"
 );
 checked_text!(
+    /// A circuit breaker, unless told otherwise named like the capability it stands before.
+    BreakerName, "breaker name", is_slug, "a-z or 0-9, then up to 62 of a-z, 0-9 and `-`"
+);
+checked_text!(
     /// The binary or definition that an agent is an instance of.
     Kind, "kind", is_slug, "a-z or 0-9, then up to 62 of a-z, 0-9 and `-`"
 );
@@ -113,6 +117,13 @@ checked_text!(
     /// Who steers a fleet: a person or a program.
     Operator, "operator", is_operator, "up to 63 of a-z, A-Z, 0-9, `_` and `-`"
 );
+
+impl From<&Capability> for BreakerName {
+    /// The default name.
+    fn from(capability: &Capability) -> Self {
+        Self(Arc::clone(&capability.0))
+    }
+}
 
 /// Where an id comes from, and with that where its outcome lives.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     AttemptRecord, DeadLetter, Failure,
     audit::AuditRecord,
+    breaker::Breaker,
     control::{CancelNotice, Progress},
     mark::{Mark, UniqueTries},
     registry::AgentEntry,
@@ -18,6 +19,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("agent-entry.json", of::<AgentEntry>()),
         ("attempt-record.json", of::<AttemptRecord>()),
         ("audit-record.json", of::<AuditRecord>()),
+        ("breaker.json", of::<Breaker>()),
         ("cancel-notice.json", of::<CancelNotice>()),
         ("dead-letter.json", of::<DeadLetter>()),
         ("failure.json", of::<Failure>()),

@@ -6,9 +6,6 @@ use protocol::{Failure, RetryPolicy, codes, duration, limits, time::Timestamp};
 
 use crate::Reply;
 
-/// A failure's code, in bytes.
-const CODE_BYTES_MAX: usize = 64;
-
 /// Causes that a failure keeps.
 const CAUSES_MAX: usize = 10;
 
@@ -94,7 +91,7 @@ fn bounded(mut failure: Failure) -> Failure {
     if failure.code.is_empty() {
         failure.code = codes::HANDLER_FAILED.to_owned();
     }
-    failure.code = limits::truncate(&failure.code, CODE_BYTES_MAX);
+    failure.code = limits::truncate(&failure.code, limits::CODE_BYTES_MAX);
     failure.message = limits::truncate(&failure.message, limits::FAILURE_MESSAGE_BYTES_MAX);
     failure.retry_after = failure.retry_after.map(|delay| delay.min(duration::DURATION_MAX));
     failure.causes.truncate(CAUSES_MAX);
