@@ -8,6 +8,7 @@ use broker::{Reader, topology};
 use nix::sys::signal::Signal;
 use protocol::{
     Lane, Status,
+    control::Inspection,
     registry::{AgentEntry, Health, State},
     topology::{Source, worker_consumer},
 };
@@ -61,12 +62,18 @@ async fn an_agent_says_what_it_is_and_does() -> Result<()> {
         only(&fleet).await.filter(|entry| entry.slots_busy == 1 && entry.counts.completed == 1)
     });
     assert!(renewed.await.seen_at > first.seen_at);
+    let inspection = fleet.client.inspect(&first.instance, PATIENCE).await?;
+    let [in_hand] = inspection.in_hand.as_slice() else { panic!("{inspection:?}") };
+    assert_eq!((&in_hand.id, in_hand.capability.as_str(), in_hand.attempt), (running.id(), "wait", 1));
+    assert_eq!(inspection.entry.slots_busy, 1);
     let subject = format!("fleet.event.sys.agent.joined.{}", first.instance);
     assert_eq!(Reader::new(&fleet.connection).page("FLEET_EVENTS", &subject, 1, 10).await?.messages.len(), 1);
     worker.drain();
     until("it drains", PATIENCE, || async { (only(&fleet).await?.state == State::Draining).then_some(()) }).await;
     latch.open();
     worker.stop().await?;
+    let silence = fleet.client.inspect(&first.instance, PATIENCE).await.unwrap_err();
+    assert_eq!(silence.kind(), &client::ErrorKind::NotFound);
     assert_eq!(running.outcome(PATIENCE).await?.status, Status::Completed);
     assert_eq!(only(&fleet).await.map(|entry| entry.state), Some(State::Stopped));
     Ok(())
@@ -114,7 +121,8 @@ async fn every_agent_is_a_micro_service() -> Result<()> {
     let inspect = format!("fleet.control.{instance}.inspect");
     let endpoints = info["endpoints"].as_array().expect("endpoints");
     assert_eq!((endpoints.len(), &endpoints[0]["subject"]), (1, &json!(inspect)), "no copy of any request");
-    assert_eq!(serde_json::from_value::<AgentEntry>(ask(inspect).await?)?.state, State::Ready);
+    let inspection: Inspection = serde_json::from_value(ask(inspect).await?)?;
+    assert_eq!((inspection.entry.state, inspection.in_hand), (State::Ready, Vec::new()));
     if Path::new("/usr/local/bin/nats").exists() {
         assert!(nats(&fleet, &["micro", "list"]).await?.contains("tea"));
         assert!(nats(&fleet, &["micro", "info", "tea"]).await?.contains(instance.as_str()));

@@ -40,6 +40,7 @@ mod agents;
 mod audit;
 mod cancel;
 mod client;
+mod control;
 mod dead;
 mod error;
 mod later;

@@ -8,7 +8,7 @@ use crate::{
     AttemptRecord, DeadLetter, Failure,
     audit::AuditRecord,
     breaker::Breaker,
-    control::{CancelNotice, Progress},
+    control::{CancelNotice, Inspection, Progress},
     mark::{Mark, UniqueTries},
     registry::AgentEntry,
 };
@@ -23,6 +23,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("cancel-notice.json", of::<CancelNotice>()),
         ("dead-letter.json", of::<DeadLetter>()),
         ("failure.json", of::<Failure>()),
+        ("inspection.json", of::<Inspection>()),
         ("mark.json", of::<Mark>()),
         ("progress.json", of::<Progress>()),
         ("unique-tries.json", of::<UniqueTries>()),

@@ -42,6 +42,7 @@ mod error;
 mod gate;
 mod handler;
 mod hold;
+mod in_hand;
 mod intake;
 pub mod layer;
 mod lookup;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     BoxService, CapabilityConfig, Config, Metrics, Shutdown, cancels::Cancels, context::Surroundings, gate::Gate,
-    hold::Holds, lookup::Lookup, marks::Marks, slots::Slots,
+    hold::Holds, in_hand::Hands, lookup::Lookup, marks::Marks, slots::Slots,
 };
 
 /// How often, and how far apart, the proof of a cancellation is looked for.
@@ -48,6 +48,7 @@ pub(crate) struct Machinery {
     pub(crate) lookup: Lookup,
     pub(crate) marks: Marks,
     pub(crate) holds: Arc<Holds>,
+    pub(crate) hands: Arc<Hands>,
     pub(crate) cancels: Cancels,
     pub(crate) gate: Gate,
     pub(crate) slots: Arc<Slots>,

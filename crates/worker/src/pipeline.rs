@@ -103,6 +103,7 @@ impl Job {
         if self.is_expired(&request) {
             return Box::pin(self.expire(&request)).await;
         }
+        let _in_hand = self.machinery.hands.take(&request, &self.served().capability, self.machinery.clock.now());
         let Some(leave) = self.begin(&request, alone).await else { return };
         let body = match self.body(&request).await {
             Ok(Some(body)) => body,

@@ -8,7 +8,9 @@ use std::{
 
 use broker::{Bucket, Outgoing, Service, ServiceInfo};
 use protocol::{
-    Subject, event,
+    Subject,
+    control::Inspection,
+    event,
     mark::schema_key,
     registry::{AgentEntry, CapabilityEntry, Health, State},
     schema, subject,
@@ -139,11 +141,13 @@ impl Presence {
         let (entry, weak) = (Arc::clone(&self.entry), Arc::downgrade(machinery));
         let inspect = move || {
             let mut entry = entry.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut in_hand = Vec::new();
             if let Some(machinery) = weak.upgrade() {
                 let state = entry.state;
                 refresh(&mut entry, &machinery, state);
+                in_hand = machinery.hands.list();
             }
-            serde_json::to_value(&*entry).unwrap_or_default()
+            serde_json::to_value(Inspection { entry: entry.clone(), in_hand }).unwrap_or_default()
         };
         match Service::start(&machinery.connection, info, inspect).await {
             Ok(service) => Some(service),
