@@ -3,7 +3,7 @@
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use process::{ExitCode, ProcessArgs, Program, settings::Environment, settings::environment as variable};
 
-use crate::{commands, session::Session};
+use crate::{commands, help, session::Session};
 
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -47,6 +47,8 @@ enum Command {
     Dead(commands::dead::DeadArgs),
     Topology(commands::topology::TopologyArgs),
     Process(commands::process::ProcessCommand),
+    Completions(commands::completions::CompletionsArgs),
+    Man(commands::man::ManArgs),
 }
 
 /// Flags that few need: `--help` shows them, `-h` does not.
@@ -66,8 +68,9 @@ impl Cli {
         cli
     }
 
-    fn grammar() -> clap::Command {
-        Self::command().mut_args(|arg| match RARE.contains(&arg.get_id().as_str()) {
+    /// The words of the command line, examples included.
+    pub(crate) fn grammar() -> clap::Command {
+        help::with_examples(Self::command()).mut_args(|arg| match RARE.contains(&arg.get_id().as_str()) {
             true => arg.hide_short_help(true),
             false => arg,
         })
@@ -98,6 +101,8 @@ impl Cli {
                 Command::Later(args) => commands::later::run(args, &session).await,
                 Command::Dead(args) => commands::dead::run(args, &session).await,
                 Command::Topology(args) => commands::topology::run(args, &session).await,
+                Command::Completions(args) => commands::completions::run(&args, &session),
+                Command::Man(args) => commands::man::run(args, &session),
                 Command::Process(_) => Ok(ExitCode::Done),
             }
         })

@@ -2,9 +2,11 @@
 
 pub(crate) mod agents;
 pub(crate) mod cancel;
+pub(crate) mod completions;
 pub(crate) mod dead;
 pub(crate) mod demo;
 pub(crate) mod later;
+pub(crate) mod man;
 pub(crate) mod map;
 pub(crate) mod outcome;
 pub(crate) mod process;

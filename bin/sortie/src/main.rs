@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod demo;
 mod fleet;
+mod help;
 mod output;
 mod refusal;
 mod session;
