@@ -87,8 +87,16 @@ async fn a_frozen_worker_that_comes_back_does_no_harm() -> Result<()> {
         Freeze { what: "it would retry unique work", fails: 1, attempts: 3, is_unique: true, ..FREEZE },
         Freeze { what: "it would hand back", hears: Some(Signal::SIGTERM), ..FREEZE },
         Freeze { what: "it would hand back unique work", hears: Some(Signal::SIGTERM), is_unique: true, ..FREEZE },
-        Freeze { what: "it froze with an open pull", at: None, fails: 1, ..FREEZE },
-        Freeze { what: "it froze with an open pull, retrying", at: None, fails: 1, attempts: 3, ..FREEZE },
+        // What came while it was frozen is known to be another one's by now, and not begun.
+        Freeze { what: "it froze with an open pull", at: None, fails: 1, begun: &[&[1]], ..FREEZE },
+        Freeze {
+            what: "it froze with an open pull, retrying",
+            at: None,
+            fails: 1,
+            attempts: 3,
+            begun: &[&[1]],
+            ..FREEZE
+        },
         Freeze {
             what: "it froze between failed outcome and dead letter",
             at: stop(Publish("fleet.outcome.")),

@@ -113,6 +113,8 @@ impl Intake {
                 () = tokio::time::sleep(if is_soon { TICK } else { TICK_IDLE }) => None,
                 () = machinery.shutdown.begun() => None,
             };
+            // Before anything is dated: the loop may turn after a freeze before the connection has read what came meanwhile.
+            self.notice_freeze(Instant::now());
             self.heed_all(heard);
             // All that was there is heeded: what comes next came after this moment, however long what follows takes.
             self.turned = Instant::now();
@@ -241,7 +243,7 @@ impl Intake {
         }
     }
 
-    /// The loop may turn some times after a freeze before the connection reads what came meanwhile.
+    /// A turn that took long says that the process stood still.
     fn notice_freeze(&mut self, now: Instant) {
         if now.saturating_duration_since(self.turned) > STILL_MIN {
             self.stood_still = Some((self.turned, now + CAUGHT_UP_WITHIN));
@@ -287,7 +289,6 @@ impl Intake {
     async fn look_around(&mut self) {
         self.begin_crossed();
         let now = Instant::now();
-        self.notice_freeze(now);
         while let Some((index, delivery)) = self.crossed.pop_front() {
             if now.saturating_duration_since(delivery.received) < CROSSED_MAX - TICK {
                 self.crossed.push_front((index, delivery));
