@@ -176,3 +176,27 @@ async fn layers() -> Result<()> {
     assert_eq!((code(&large).as_str(), large.attempt), (codes::PAYLOAD_TOO_LARGE, 1));
     program::drain(agent).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_i_call_breaks() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let agent = run(&fleet, "06-what-i-call-breaks", "guess").await?;
+    let by = |outcome: Outcome| outcome.result::<Value>().unwrap()["by"].clone();
+    let mut receipts = Vec::new();
+    for number in 0..8 {
+        receipts.push(fleet.client.request(&capability("pay"), &number).submit().await?);
+    }
+    for receipt in receipts {
+        let outcome = receipt.outcome(PATIENCE).await?;
+        assert_eq!((outcome.attempt, by(outcome)), (1, "bank".into()));
+    }
+    for _ in 0..3 {
+        let down = fleet.client.request(&capability("pay"), "down").attempts(1).call(PATIENCE).await?;
+        assert_eq!(code(&down), "bank_down");
+    }
+    assert_eq!(by(call(&fleet, "quote", "up".into()).await?), "guess", "the breaker is shared");
+    // It waits until the bank is asked again.
+    let paid = call(&fleet, "pay", "up".into()).await?;
+    assert_eq!((paid.attempt, by(paid)), (1, "bank".into()));
+    program::drain(agent).await
+}

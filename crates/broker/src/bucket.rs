@@ -46,6 +46,11 @@ impl Bucket {
         Self { name: name.into(), publisher: publisher.clone(), reader: Reader::new(connection) }
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The same, read by this reader.
     #[must_use]
     pub fn read_by(self, reader: &Reader) -> Self {

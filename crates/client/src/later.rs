@@ -23,6 +23,8 @@ pub struct Scheduled {
     pub attempt: u32,
     /// The code of its latest failure, where it is a retry.
     pub last_failure: Option<String>,
+    /// The code of what it was put off for, where it is a snooze: `rate_limited`, `circuit_open`.
+    pub snoozed_for: Option<String>,
     /// When it was put there.
     pub since: Timestamp,
 }
@@ -64,6 +66,7 @@ impl Client {
             capability,
             lane,
             attempt: request.as_ref().map_or(1, |request| request.attempt),
+            snoozed_for: request.as_ref().and_then(|request| request.snoozed_for.clone()),
             last_failure: request.and_then(|request| Some(request.failures.last()?.code.clone())),
             since: message.time,
             id,

@@ -38,6 +38,7 @@
 
 mod agents;
 mod audit;
+mod breakers;
 mod cancel;
 mod client;
 mod control;
@@ -53,6 +54,7 @@ mod watch;
 
 pub use broker::Disposition;
 
+pub use self::breakers::NamedBreaker;
 pub use self::cancel::Cancellation;
 pub use self::client::Client;
 pub use self::dead::StoredLetter;

@@ -63,6 +63,10 @@ codes! {
     DELIVERIES_EXHAUSTED = "deliveries_exhausted", Process, High, false;
     /// A layer refused because too much was going on.
     OVERLOADED = "overloaded", Resource, Low, true;
+    /// The circuit breaker of what the handler calls is open. Requests are put off with it, they do not fail.
+    CIRCUIT_OPEN = "circuit_open", Dependency, Low, true;
+    /// The capability's rate limit is reached. Requests are put off with it, they do not fail.
+    RATE_LIMITED = "rate_limited", Resource, Low, true;
     /// No agent serves the capability.
     CAPABILITY_UNSERVED = "capability_unserved", Dependency, Medium, true;
     /// A program that does the work ended with a failure.

@@ -15,6 +15,8 @@ pub const AGENT_GONE: &str = "sys.agent.gone";
 pub const REQUEST_DEAD: &str = "sys.request.dead";
 /// The topic of a capability that has work and nobody who serves it: `sys.capability.unserved.<capability>`.
 pub const CAPABILITY_UNSERVED: &str = "sys.capability.unserved";
+/// The topic of a circuit breaker that opened: `sys.breaker.opened.<name>`.
+pub const BREAKER_OPENED: &str = "sys.breaker.opened";
 
 /// The headers of an event. `id` is unique per `source`; the topic is also its type.
 pub fn headers(id: &str, source: &str, topic: &str, at: Timestamp) -> Headers {

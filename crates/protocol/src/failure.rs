@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{InstanceId, codes, limits, time::Timestamp};
+use crate::{Capability, InstanceId, codes, limits, time::Timestamp};
 
 /// What a failure is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -92,6 +92,9 @@ pub struct Failure {
     /// Not a failure at all: put the request off, burning no attempt. It never travels.
     #[serde(skip)]
     snooze: Option<Duration>,
+    /// Not a failure at all: another capability is to do it. It never travels.
+    #[serde(skip)]
+    hand_over: Option<Capability>,
 }
 
 impl Failure {
@@ -112,6 +115,7 @@ impl Failure {
             causes: Vec::new(),
             attempts: Vec::new(),
             snooze: None,
+            hand_over: None,
         }
     }
 
@@ -128,8 +132,21 @@ impl Failure {
 
     /// Puts the request off by this long without burning an attempt.
     pub fn snooze(delay: Duration) -> Self {
-        let mut failure = Self::new("snoozed", "put off by its handler");
-        failure.snooze = Some(delay);
+        Self::new("snoozed", "put off by its handler").snoozing(delay)
+    }
+
+    /// Not a failure but a reason to put the request off by this long, burning no attempt. Who asks what it waits for is
+    /// told the code.
+    #[must_use]
+    pub fn snoozing(mut self, delay: Duration) -> Self {
+        self.snooze = Some(delay);
+        self
+    }
+
+    /// Has another capability do the request, under the same id and burning no attempt.
+    pub fn hand_over(to: Capability) -> Self {
+        let mut failure = Self::new("handed_over", format!("{to} is to do it"));
+        failure.hand_over = Some(to);
         failure
     }
 
@@ -178,6 +195,11 @@ impl Failure {
     /// How long the request is to be put off, if this is a snooze and no failure.
     pub fn snoozed(&self) -> Option<Duration> {
         self.snooze
+    }
+
+    /// The capability that is to do the request, if this is no failure but a hand-over.
+    pub fn handed_over(&self) -> Option<&Capability> {
+        self.hand_over.as_ref()
     }
 
     /// This failure as one remembered attempt.

@@ -8,6 +8,10 @@ pub const REQUEST_ID: &str = "Sortie-Request-Id";
 pub const ATTEMPT: &str = "Sortie-Attempt";
 /// How often the request was put off without burning an attempt.
 pub const SNOOZES: &str = "Sortie-Snoozes";
+/// The code of what the request was put off for, last.
+pub const SNOOZED_FOR: &str = "Sortie-Snoozed-For";
+/// The capabilities that handed the request over to a fallback, first to last, separated by commas.
+pub const CAME_FROM: &str = "Sortie-Came-From";
 /// How many attempts there may be.
 pub const MAX_ATTEMPTS: &str = "Sortie-Max-Attempts";
 /// How long to wait between attempts: `exponential; first=1s; factor=2; cap=5m; jitter=full`.

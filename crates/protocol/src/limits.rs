@@ -49,6 +49,9 @@ pub const ATTEMPT_RECORDS_MAX: usize = 10;
 /// The message of one remembered attempt, in bytes: ten of them must fit into the headers of a retry.
 pub const ATTEMPT_MESSAGE_BYTES_MAX: usize = 300;
 
+/// How often a request may be handed over to a fallback.
+pub const FALLBACKS_MAX: usize = 8;
+
 /// Slots of one worker.
 pub const SLOTS_MAX: usize = 1_000;
 

@@ -21,6 +21,9 @@ pub struct UniqueTries {
     pub attempt: u32,
     /// How often it was put off.
     pub snoozes: u32,
+    /// The code of what it was put off for, last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snoozed_for: Option<String>,
     /// The failed attempts so far.
     #[serde(default)]
     pub failures: Vec<AttemptRecord>,

@@ -3,8 +3,8 @@
 use std::{str::FromStr, time::Duration};
 
 use crate::{
-    AttemptRecord, Backoff, ContentType, Failure, Headers, Namespace, Origin, RequestId, RetryPolicy, RunId, StepName,
-    Subject, codes, duration, header, limits, retry,
+    AttemptRecord, Backoff, Capability, ContentType, Failure, Headers, Namespace, Origin, RequestId, RetryPolicy,
+    RunId, StepName, Subject, codes, duration, header, limits, retry,
     time::{self, Timestamp},
 };
 
@@ -41,6 +41,10 @@ pub struct Request {
     pub attempt: u32,
     /// How often it was put off.
     pub snoozes: u32,
+    /// The code of what it was put off for, last: `rate_limited`, `circuit_open`.
+    pub snoozed_for: Option<String>,
+    /// The capabilities that handed it over, first to last.
+    pub came_from: Vec<Capability>,
     /// Attempts in all, if the request says.
     pub attempts_max: Option<u32>,
     /// The wait between them, if the request says.
@@ -100,6 +104,8 @@ impl Request {
             id,
             attempt: 1,
             snoozes: 0,
+            snoozed_for: None,
+            came_from: Vec::new(),
             attempts_max: None,
             backoff: None,
             timeout: None,
@@ -133,6 +139,8 @@ impl Request {
         request.reply_to = reply_to;
         request.attempt = field(headers, header::ATTEMPT, &mut faults, retry::parse_attempts).unwrap_or(1);
         request.snoozes = field(headers, header::SNOOZES, &mut faults, parse_number).unwrap_or(0);
+        request.snoozed_for = field(headers, header::SNOOZED_FOR, &mut faults, parse_code);
+        request.came_from = field(headers, header::CAME_FROM, &mut faults, parse_capabilities).unwrap_or_default();
         request.attempts_max = field(headers, header::MAX_ATTEMPTS, &mut faults, retry::parse_attempts);
         request.backoff = field(headers, header::BACKOFF, &mut faults, Backoff::from_str);
         request.timeout = field(headers, header::TIMEOUT, &mut faults, parse_timeout);
@@ -158,6 +166,9 @@ impl Request {
         };
         optional(header::ATTEMPT, (self.attempt > 1).then(|| self.attempt.to_string()));
         optional(header::SNOOZES, (self.snoozes > 0).then(|| self.snoozes.to_string()));
+        optional(header::SNOOZED_FOR, self.snoozed_for.clone());
+        let came_from: Vec<&str> = self.came_from.iter().map(Capability::as_str).collect();
+        optional(header::CAME_FROM, (!came_from.is_empty()).then(|| came_from.join(",")));
         optional(header::MAX_ATTEMPTS, self.attempts_max.map(|number| number.to_string()));
         optional(header::BACKOFF, self.backoff.map(|backoff| backoff.to_string()));
         optional(header::TIMEOUT, self.timeout.map(duration::format));
@@ -256,6 +267,20 @@ fn parse_short_text(text: &str) -> Result<String, String> {
         return Err(format!("has {} bytes; 1 to {} are allowed", text.len(), 2 * limits::ID_BYTES_MAX));
     }
     Ok(text.to_owned())
+}
+
+fn parse_code(text: &str) -> Result<String, String> {
+    let is_code = !text.is_empty() && text.len() <= limits::CODE_BYTES_MAX;
+    is_code.then(|| text.to_owned()).ok_or_else(|| format!("is not a code of 1 to {} bytes", limits::CODE_BYTES_MAX))
+}
+
+fn parse_capabilities(text: &str) -> Result<Vec<Capability>, String> {
+    let names: Result<Vec<Capability>, _> = text.split(',').map(|name| Capability::parse(name.trim())).collect();
+    let names = names.map_err(|error| error.to_string())?;
+    if names.len() > limits::FALLBACKS_MAX {
+        return Err(format!("names {} capabilities; {} are allowed", names.len(), limits::FALLBACKS_MAX));
+    }
+    Ok(names)
 }
 
 fn parse_object_name(text: &str) -> Result<String, String> {

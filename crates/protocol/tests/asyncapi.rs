@@ -9,8 +9,8 @@ use std::{
 
 use serde_json::Value;
 use sortie_protocol::{
-    Capability, InstanceId, Kind, Lane, Namespace, Operator, RequestId, RunId, StepName, Subject, UniqueKey,
-    WorkflowName, event, mark, subject,
+    BreakerName, Capability, InstanceId, Kind, Lane, Namespace, Operator, RequestId, RunId, StepName, Subject,
+    UniqueKey, WorkflowName, breaker, event, mark, subject,
     subject::Verb,
     topology::{Names, Settings, bucket_subject, streams},
 };
@@ -61,7 +61,13 @@ fn samples() -> Vec<String> {
     let namespace = Namespace::default();
     let names = Names::of(&namespace);
     let instance = InstanceId::parse("ins_1").unwrap();
-    let topics = [event::AGENT_JOINED, event::AGENT_GONE, event::REQUEST_DEAD, event::CAPABILITY_UNSERVED];
+    let topics = [
+        event::AGENT_JOINED,
+        event::AGENT_GONE,
+        event::REQUEST_DEAD,
+        event::CAPABILITY_UNSERVED,
+        event::BREAKER_OPENED,
+    ];
     let mut all: Vec<String> = subjects().iter().map(|subject| subject.render(&namespace)).collect();
     all.extend(topics.map(|topic| subject::event(&namespace, &format!("{topic}.x"))));
     all.push(subject::event(&namespace, "orders.paid"));
@@ -70,6 +76,7 @@ fn samples() -> Vec<String> {
     all.push(format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{}.echo", names.requests));
     all.extend([
         bucket_subject(&names.agents, &format!("echo.{instance}")),
+        bucket_subject(&names.state, &breaker::key(&BreakerName::from(&Capability::parse("echo").unwrap()))),
         bucket_subject(&names.state, &mark::mark_key(&names.requests, 1)),
         bucket_subject(&names.state, &mark::tries_key(&names.unique, 1)),
         bucket_subject(&names.state, &mark::schema_key("d")),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::{Failure, RetryPolicy, codes, duration, limits, time::Timestamp};
+use protocol::{Capability, Failure, RetryPolicy, codes, duration, limits, time::Timestamp};
 
 use crate::Reply;
 
@@ -30,7 +30,9 @@ pub(crate) enum Next {
     /// Another attempt after a while.
     Retry { failure: Failure, delay: Duration },
     /// The same attempt after a while.
-    Snooze { delay: Duration },
+    Snooze { delay: Duration, code: String },
+    /// The same attempt by another capability.
+    HandOver { to: Capability },
     /// Store the failed outcome and the dead letter.
     GiveUp(Failure),
     /// Store the expired outcome.
@@ -71,7 +73,10 @@ pub(crate) fn decide(end: AttemptEnd, situation: &Situation<'_>) -> Next {
     let after = |delay: Duration| situation.now + chrono::TimeDelta::from_std(delay).unwrap_or_default();
     if let Some(delay) = failure.snoozed() {
         let delay = delay.min(duration::DURATION_MAX);
-        return if is_over(after(delay)) { Next::Expire } else { Next::Snooze { delay } };
+        return if is_over(after(delay)) { Next::Expire } else { Next::Snooze { delay, code: failure.code } };
+    }
+    if let Some(to) = failure.handed_over() {
+        return Next::HandOver { to: to.clone() };
     }
     let is_final = !failure.retryable || situation.give_up_codes.contains(&failure.code);
     if is_final || situation.attempt >= situation.policy.attempts_max {
@@ -135,6 +140,8 @@ mod tests {
         let later = busy.clone().retry_after(seconds(9));
         let no_way = Failure::new("no_way", "no");
         let give_up = busy.clone().give_up();
+        let snoozed = |delay| Next::Snooze { delay, code: "snoozed".to_owned() };
+        let other = Capability::parse("other").unwrap();
         for (attempt, end, expected) in [
             (1, AttemptEnd::Completed(reply.clone()), Next::Complete(reply.clone())),
             (1, AttemptEnd::Failed(busy.clone()), retry(&busy, seconds(2))),
@@ -142,8 +149,9 @@ mod tests {
             (3, AttemptEnd::Failed(busy.clone()), Next::GiveUp(busy.clone())),
             (1, AttemptEnd::Failed(no_way.clone()), Next::GiveUp(no_way.clone())),
             (1, AttemptEnd::Failed(give_up.clone()), Next::GiveUp(give_up.clone())),
-            (3, AttemptEnd::Failed(Failure::snooze(seconds(5))), Next::Snooze { delay: seconds(5) }),
-            (3, AttemptEnd::Failed(Failure::snooze(Duration::MAX)), Next::Snooze { delay: duration::DURATION_MAX }),
+            (3, AttemptEnd::Failed(Failure::snooze(seconds(5))), snoozed(seconds(5))),
+            (3, AttemptEnd::Failed(Failure::snooze(Duration::MAX)), snoozed(duration::DURATION_MAX)),
+            (3, AttemptEnd::Failed(Failure::hand_over(other.clone())), Next::HandOver { to: other }),
             (3, AttemptEnd::Cancelled, Next::Drop),
             (3, AttemptEnd::HandedBack, Next::HandBack),
         ] {

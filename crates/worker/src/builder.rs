@@ -22,7 +22,7 @@ use tower::{Layer, Service};
 use crate::{
     BoxService, Call, CapabilityConfig, Config, Handler, Reply,
     error::{Error, Kind},
-    layer::{self, AnyLayer},
+    layer::{self, AnyLayer, CircuitBreaker, RateLimit, Stack},
 };
 
 mod serve;
@@ -53,7 +53,7 @@ struct Declared {
     name: String,
     config: CapabilityConfig,
     service: BoxService,
-    layers: Vec<AnyLayer>,
+    stack: Stack,
     schemas: (Value, Value),
 }
 
@@ -93,7 +93,24 @@ impl Builder {
         let (input, output) = handler.schemas();
         let schemas = (config.input_schema.clone().unwrap_or(input), config.output_schema.clone().unwrap_or(output));
         let service = handler.into_service();
-        self.declared.push(Declared { name: name.into(), config, service, layers: Vec::new(), schemas });
+        self.declared.push(Declared { name: name.into(), config, service, stack: Stack::default(), schemas });
+        self
+    }
+
+    /// Bounds how often attempts of the capability declared last begin in this instance; a clone given to another one
+    /// shares the bound.
+    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
+        if let Some(last) = self.declared.last_mut() {
+            last.stack.rate_limit = Some(limit);
+        }
+        self
+    }
+
+    /// Stops the capability declared last, in the whole fleet, while what it calls fails all the time.
+    pub fn circuit_breaker(mut self, breaker: CircuitBreaker) -> Self {
+        if let Some(last) = self.declared.last_mut() {
+            last.stack.circuit_breaker = Some(breaker);
+        }
         self
     }
 
@@ -105,7 +122,7 @@ impl Builder {
         <L::Service as Service<Call>>::Future: Send + 'static,
     {
         if let Some(last) = self.declared.last_mut() {
-            last.layers.push(layer::any(wrapping));
+            last.stack.added.push(layer::any(wrapping));
         }
         self
     }
@@ -236,15 +253,36 @@ impl Builder {
         let mut names: Vec<Capability> = Vec::new();
         for declared in &self.declared {
             faults.extend(declared.config.faults(&declared.name));
-            match Capability::parse(&declared.name) {
+            let name = Capability::parse(&declared.name);
+            if let Ok(name) = &name
+                && let Err(fault) = declared.stack.standing(name)
+            {
+                faults.push(format!("{name}: circuit breaker: {fault}"));
+            }
+            match name {
                 Ok(name) if names.contains(&name) => faults.push(format!("{name} has two handlers")),
                 Ok(name) => names.push(name),
                 Err(error) => faults.push(error.to_string()),
             }
         }
+        faults.extend(self.fallback_cycles());
         match kind {
             Some(kind) if faults.is_empty() => Ok((kind, names)),
             _ => Err(Error::new(Kind::Configuration, faults.join("; "))),
         }
+    }
+
+    /// Fallbacks of this worker that lead back to where they began. Those over several workers end at run time.
+    fn fallback_cycles(&self) -> Vec<String> {
+        let after = |name: &str| {
+            let declared = self.declared.iter().find(|declared| declared.name == name)?;
+            declared.stack.circuit_breaker.as_ref()?.fallback.as_deref()
+        };
+        let leads_back = |from: &str| {
+            let mut steps = std::iter::successors(after(from), |name| after(name)).take(self.declared.len());
+            steps.any(|name| name == from)
+        };
+        let cycles = self.declared.iter().filter(|declared| leads_back(&declared.name));
+        cycles.map(|declared| format!("{}: its fallback leads back to it", declared.name)).collect()
     }
 }

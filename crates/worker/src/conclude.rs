@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use broker::{Outgoing, PayloadStore, Settled, scheduled_at};
 use bytes::Bytes;
 use protocol::{
-    DeadLetter, Failure, InstanceId, Outcome, Request, Status, Subject, codes, duration, event, failure, limits,
-    mark::UniqueTries, subject, time::Timestamp, topology::Source,
+    Capability, DeadLetter, Failure, InstanceId, Outcome, Request, Status, Subject, codes, duration, event, failure,
+    limits, mark::UniqueTries, subject, time::Timestamp, topology::Source,
 };
 
 use crate::{
@@ -52,7 +52,8 @@ impl Job {
             Next::Expire => Box::pin(self.expire(request)).await,
             Next::GiveUp(failure) => Box::pin(self.give_up(request, failure, &[])).await,
             Next::Retry { failure, delay } => Box::pin(self.retry(request, &failure, delay)).await,
-            Next::Snooze { delay } => Box::pin(self.snooze(request, delay)).await,
+            Next::Snooze { delay, code } => Box::pin(self.snooze(request, delay, code)).await,
+            Next::HandOver { to } => Box::pin(self.hand_over(request, to)).await,
             Next::Drop => Box::pin(self.drop_cancelled(request)).await,
             Next::HandBack => Box::pin(self.hand_back()).await,
         }
@@ -172,6 +173,7 @@ impl Job {
     async fn retry(&mut self, request: &Request, failure: &Failure, delay: Duration) {
         let mut next = request.clone();
         next.attempt += 1;
+        next.snoozed_for = None;
         self.remember(&mut next.failures, request, failure);
         tracing::info!(request.id = %request.id, attempt = request.attempt, %failure, delay_ms = delay.as_millis(), "retrying");
         if self.put_off(next, delay, End::Retried).await.is_err() {
@@ -181,11 +183,34 @@ impl Job {
         }
     }
 
-    async fn snooze(&mut self, request: &Request, delay: Duration) {
+    async fn snooze(&mut self, request: &Request, delay: Duration, code: String) {
         let mut next = request.clone();
         next.snoozes += 1;
+        next.snoozed_for = Some(code);
         if self.put_off(next, delay, End::Snoozed).await.is_err() {
             self.give_up(request, Failure::new(codes::INVALID_HEADER, NO_ROOM), &[]).await;
+        }
+    }
+
+    /// Another capability does it, by way of a schedule that is due at once: only what comes from a schedule may carry
+    /// the id of a sequence. The worker that does it applies its own policy, unless the request has one.
+    async fn hand_over(&mut self, request: &Request, to: Capability) {
+        if self.hold.is_lost() {
+            return self.lost();
+        }
+        let mut next = request.clone();
+        next.snoozed_for = None;
+        next.came_from.push(self.served().capability.clone());
+        let due = self.machinery.clock.now();
+        let message_id = format!("{}:{}.{}@{to}", next.id, next.attempt, next.snoozes);
+        let outgoing = self.scheduled(&next, due, to, message_id);
+        if outgoing.headers.check().is_err() {
+            let failure = Failure::new(codes::INVALID_HEADER, NO_ROOM);
+            return self.give_up(request, failure, &[]).await;
+        }
+        if self.settle_while_held(outgoing).await.is_some() {
+            self.ack().await;
+            self.count(End::HandedOver);
         }
     }
 
@@ -205,10 +230,12 @@ impl Job {
         next.backoff = Some(policy.backoff);
         next.timeout = Some(next.timeout.unwrap_or(self.served().config.timeout));
         let due = self.machinery.clock.now() + chrono::TimeDelta::from_std(delay).unwrap_or_default();
-        let mut outgoing = self.scheduled(&next, due);
+        let capability = self.served().capability.clone();
+        let message_id = format!("{}:{}.{}", next.id, next.attempt, next.snoozes);
+        let mut outgoing = self.scheduled(&next, due, capability.clone(), message_id.clone());
         if outgoing.headers.check().is_err() {
             next.failures.clear();
-            outgoing = self.scheduled(&next, due);
+            outgoing = self.scheduled(&next, due, capability, message_id);
             outgoing.headers.check().map_err(|_| NoRoom)?;
         }
         if self.settle_while_held(outgoing).await.is_some() {
@@ -218,21 +245,26 @@ impl Job {
         Ok(())
     }
 
-    fn scheduled(&self, next: &Request, due: Timestamp) -> Outgoing {
+    fn scheduled(&self, next: &Request, due: Timestamp, capability: Capability, message_id: String) -> Outgoing {
         let namespace = &self.machinery.config.namespace;
         let mut headers = self.delivery.message.headers.foreign();
         next.write(&mut headers);
-        let target = Subject::Request { lane: self.route().lane(), capability: self.served().capability.clone() };
+        let target = Subject::Request { lane: self.route().lane(), capability };
         let waiting =
             Outgoing::new(Subject::Later(next.id.clone()).render(namespace), self.delivery.message.body.clone())
                 .with_headers(headers)
-                .with_message_id(format!("{}:{}.{}", next.id, next.attempt, next.snoozes));
+                .with_message_id(message_id);
         scheduled_at(waiting, due, &target.render(namespace))
     }
 
     async fn wait_in_place(&mut self, next: Request, delay: Duration, end: End) {
         let machinery = Arc::clone(&self.machinery);
-        let tries = UniqueTries { attempt: next.attempt, snoozes: next.snoozes, failures: next.failures };
+        let tries = UniqueTries {
+            attempt: next.attempt,
+            snoozes: next.snoozes,
+            snoozed_for: next.snoozed_for,
+            failures: next.failures,
+        };
         let kept = self.insist("tries", || machinery.marks.remember_tries(&self.delivery, &tries, delay)).await;
         if kept.is_none() || !self.take_back_mark().await || self.hold.is_lost() {
             return;

@@ -20,6 +20,8 @@ use protocol::{
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::breakers::Breakers;
+
 /// Values shared by all attempts of a process, by type.
 pub(crate) type Shared = Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>;
 
@@ -33,6 +35,7 @@ pub(crate) struct Surroundings {
     pub(crate) instance: InstanceId,
     pub(crate) kind: Kind,
     pub(crate) state: Bucket,
+    pub(crate) breakers: Arc<Breakers>,
     pub(crate) shared: Shared,
 }
 
@@ -49,6 +52,7 @@ struct Inner {
     timeout: Duration,
     cancelled: CancellationToken,
     is_watched: AtomicBool,
+    is_timed_out: AtomicBool,
     surroundings: Arc<Surroundings>,
 }
 
@@ -60,8 +64,9 @@ impl Context {
         cancelled: CancellationToken,
         surroundings: Arc<Surroundings>,
     ) -> Self {
-        let is_watched = AtomicBool::new(false);
-        Self { inner: Arc::new(Inner { request, capability, timeout, cancelled, is_watched, surroundings }) }
+        let (is_watched, is_timed_out) = (AtomicBool::new(false), AtomicBool::new(false));
+        let inner = Inner { request, capability, timeout, cancelled, is_watched, is_timed_out, surroundings };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The request's id.
@@ -99,6 +104,16 @@ impl Context {
         self.inner.request.parent.as_deref()
     }
 
+    /// The capabilities that handed this request over to a fallback, first to last.
+    pub fn came_from(&self) -> &[Capability] {
+        &self.inner.request.came_from
+    }
+
+    /// What this worker knows of its circuit breakers.
+    pub(crate) fn breakers(&self) -> &Breakers {
+        &self.inner.surroundings.breakers
+    }
+
     /// The caller's trace context.
     pub fn trace(&self) -> &TraceContext {
         &self.inner.request.trace
@@ -129,6 +144,16 @@ impl Context {
     /// Whether the handler asked for its cancellation, so that it can end by itself.
     pub(crate) fn is_watched(&self) -> bool {
         self.inner.is_watched.load(Ordering::Acquire)
+    }
+
+    /// Remembers why it is told to end, for the layers around what is dropped then.
+    pub(crate) fn time_out(&self) {
+        self.inner.is_timed_out.store(true, Ordering::Release);
+    }
+
+    /// Whether it was told to end because it took too long.
+    pub(crate) fn is_timed_out(&self) -> bool {
+        self.inner.is_timed_out.load(Ordering::Acquire)
     }
 
     /// A value given to the builder with `.shared(…)`.

@@ -1,24 +1,30 @@
 //! Layers around handlers, a file each. Any `tower` layer over [`BoxService`] fits beside them.
 //!
 //! The order is written here once, outermost first: trace, metrics, the worker's layers in the order in which they
-//! were added, the capability's layers likewise, the panic catcher, the handler. The attempt's own timeout is not a
+//! were added; then of the capability its rate limit, its circuit breaker (what is not let through must hold no trial),
+//! the layers that were added, in their order; the panic catcher, the handler. The attempt's own timeout is not a
 //! layer: it also holds against handlers that ignore it.
 
-use protocol::Failure;
+use protocol::{BreakerName, Capability, Failure};
 use tower::{Layer, Service, util::BoxCloneSyncService};
 
-use crate::{BoxService, Call, Reply};
+use crate::{BoxService, Call, Metrics, Reply};
 
 mod catch_panic;
+mod circuit_breaker;
 mod concurrency;
 mod measure;
+mod rate_limit;
 mod timeout;
 mod trace;
 
 pub use catch_panic::CatchPanic;
 pub(crate) use catch_panic::panicked;
+pub use circuit_breaker::CircuitBreaker;
+pub(crate) use circuit_breaker::Standing;
 pub use concurrency::{Concurrency, WhenFull};
 pub(crate) use measure::Measure;
+pub use rate_limit::RateLimit;
 pub use timeout::Timeout;
 pub use trace::Trace;
 
@@ -33,4 +39,55 @@ where
     <L::Service as Service<Call>>::Future: Send + 'static,
 {
     std::sync::Arc::new(move |inner| BoxCloneSyncService::new(layer.layer(inner)))
+}
+
+/// The layers of one capability: those that have a place of their own, and those that were added.
+#[derive(Default)]
+pub(crate) struct Stack {
+    pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) circuit_breaker: Option<CircuitBreaker>,
+    pub(crate) added: Vec<AnyLayer>,
+}
+
+impl Stack {
+    /// The circuit breaker as it stands before this capability.
+    ///
+    /// # Errors
+    /// Its name or its fallback is none.
+    pub(crate) fn standing(&self, capability: &Capability) -> Result<Option<Standing>, String> {
+        let Some(breaker) = &self.circuit_breaker else { return Ok(None) };
+        let name = match &breaker.name {
+            Some(name) => BreakerName::parse(name).map_err(|error| error.to_string())?,
+            None => BreakerName::from(capability),
+        };
+        let fallback = match &breaker.fallback {
+            Some(fallback) => Some(Capability::parse(fallback).map_err(|error| error.to_string())?),
+            None => None,
+        };
+        Ok(Some(Standing { name, fallback }))
+    }
+
+    /// Wraps a handler, in the order that this module says in words.
+    pub(crate) fn wrap(
+        &self,
+        handler: BoxService,
+        standing: Option<Standing>,
+        of_worker: &[AnyLayer],
+        metrics: &Metrics,
+    ) -> BoxService {
+        let mut service = any(CatchPanic)(handler);
+        for wrapping in self.added.iter().rev() {
+            service = wrapping(service);
+        }
+        if let Some(standing) = standing {
+            service = any(standing)(service);
+        }
+        if let Some(limit) = &self.rate_limit {
+            service = any(limit.clone())(service);
+        }
+        for wrapping in of_worker.iter().rev() {
+            service = wrapping(service);
+        }
+        any(Trace)(any(Measure(metrics.clone()))(service))
+    }
 }

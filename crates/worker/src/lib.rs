@@ -33,6 +33,7 @@
 //! `schemars` itself says `#[schemars(crate = "sortie_worker::schemars")]` beside the derive.
 
 mod attempt_end;
+mod breakers;
 mod builder;
 mod cancels;
 mod conclude;

@@ -28,6 +28,7 @@ pub(crate) enum End {
     Completed,
     Retried,
     Snoozed,
+    HandedOver,
     GivenUp,
     Expired,
     Superseded,
@@ -37,10 +38,11 @@ pub(crate) enum End {
 }
 
 impl End {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Completed,
         Self::Retried,
         Self::Snoozed,
+        Self::HandedOver,
         Self::GivenUp,
         Self::Expired,
         Self::Superseded,
@@ -54,6 +56,7 @@ impl End {
             Self::Completed => "completed",
             Self::Retried => "retried",
             Self::Snoozed => "snoozed",
+            Self::HandedOver => "handed_over",
             Self::GivenUp => "given_up",
             Self::Expired => "expired",
             Self::Superseded => "superseded",

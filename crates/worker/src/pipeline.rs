@@ -315,6 +315,7 @@ fn apply_tries(request: &mut Request, tries: Option<UniqueTries>) {
     if let Some(tries) = tries {
         request.attempt = tries.attempt.max(1);
         request.snoozes = tries.snoozes;
+        request.snoozed_for = tries.snoozed_for;
         request.failures = tries.failures;
     }
 }

@@ -54,6 +54,10 @@ impl Job {
             () = tokio::time::sleep(limit) => Why::Timeout,
         };
         machinery.cancels.end(&request.id);
+        // A deadline that came sooner says nothing about how long the work takes.
+        if why == Why::Timeout && limit >= timeout {
+            context.time_out();
+        }
         token.cancel();
         if !context.is_watched() {
             handler.abort();

@@ -51,7 +51,7 @@ fn table(output: Output, waiting: &[Scheduled]) -> String {
             request.capability.as_ref().map(Capability::to_string).unwrap_or_default(),
             request.lane.token().to_owned(),
             request.attempt.to_string(),
-            request.last_failure.clone().unwrap_or_default(),
+            request.snoozed_for.clone().or_else(|| request.last_failure.clone()).unwrap_or_default(),
         ]
     });
     output.table(&head, rows)

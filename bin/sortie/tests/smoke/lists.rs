@@ -5,7 +5,8 @@ use std::time::Duration;
 use broker::{Bucket, Connection, Options, Outgoing, Publisher};
 use embedded::{Config, Server};
 use protocol::{
-    Capability, DeadLetter, Failure, Headers, InstanceId, Kind, Lane, Namespace, RequestId, Subject,
+    BreakerName, Capability, DeadLetter, Failure, Headers, InstanceId, Kind, Lane, Namespace, RequestId, Subject,
+    breaker::{self, Breaker, Opening, Settings},
     registry::{AgentEntry, CapabilityEntry, Counts, Health, State},
     time,
     topology::Names,
@@ -31,7 +32,7 @@ async fn fleet() -> Fleet {
 #[tokio::test]
 async fn without_streams_the_lists_say_how_to_make_them() {
     let server = Server::start(Config::default()).await.unwrap();
-    for list in ["agents", "later", "dead"] {
+    for list in ["agents", "later", "dead", "breaker"] {
         let ended = sortie(&server.url(), &[list, "list"]).await;
         assert_eq!(ended.code, 64, "{ended:?}");
         assert!(ended.err.contains("sortie topology apply"), "{ended:?}");
@@ -41,7 +42,12 @@ async fn without_streams_the_lists_say_how_to_make_them() {
 #[tokio::test]
 async fn empty_lists_say_so_and_are_empty_json() {
     let fleet = fleet().await;
-    for (list, sentence) in [("agents", "no agent"), ("later", "nothing waits"), ("dead", "nothing was given up")] {
+    for (list, sentence) in [
+        ("agents", "no agent"),
+        ("later", "nothing waits"),
+        ("dead", "nothing was given up"),
+        ("breaker", "no circuit breaker"),
+    ] {
         let ended = sortie(&fleet.server.url(), &[list, "list"]).await;
         assert!(ended.code == 0 && ended.out.contains(sentence), "{ended:?}");
         let ended = sortie(&fleet.server.url(), &[list, "list", "--json"]).await;
@@ -131,4 +137,31 @@ async fn a_dead_letter_is_listed_shown_and_sent_again() {
     assert_eq!(waiting.unwrap().into_values().sum::<u64>(), 1);
     let missing = sortie(&url, &["dead", "show", "order-18"]).await;
     assert!(missing.code == 1 && missing.err.contains("sortie dead list"), "{missing:?}");
+}
+
+#[tokio::test]
+async fn a_breaker_is_listed_with_its_reason_and_closed() {
+    let fleet = fleet().await;
+    let names = Names::of(&fleet.namespace);
+    let bucket = Bucket::new(&fleet.connection, &fleet.publisher, names.state);
+    let mut open = Breaker::closed(Settings::default(), time::now());
+    let opening = Opening::new(InstanceId::parse("ins_1").unwrap(), "shop_down", "nobody answers", time::now());
+    open.open(opening, Settings::default());
+    open.pauses.insert(Capability::parse("charge").unwrap());
+    let key = breaker::key(&BreakerName::parse("shop").unwrap());
+    bucket.put(&key, serde_json::to_vec(&open).unwrap(), None).await.unwrap();
+    let url = fleet.server.url();
+    let list = sortie(&url, &["breaker", "list"]).await;
+    let line = list.out.lines().nth(1).unwrap();
+    for word in ["shop", "open", "charge", "ins_1", "shop_down: nobody answers"] {
+        assert!(line.contains(word), "{word} in {line}");
+    }
+    let reset = sortie(&url, &["breaker", "reset", "shop", "--json"]).await;
+    assert_eq!((reset.code, reset.json()["was"].clone()), (0, "open".into()));
+    assert_eq!(sortie(&url, &["breaker", "list", "--json"]).await.json()[0]["now"], "closed");
+    let audited =
+        broker::topology::subject_counts(&fleet.connection, &names.audit, "fleet.audit.*.breaker-reset").await;
+    assert_eq!(audited.unwrap().into_values().sum::<u64>(), 1);
+    let missing = sortie(&url, &["breaker", "reset", "shed"]).await;
+    assert!(missing.code == 1 && missing.err.contains("sortie breaker list"), "{missing:?}");
 }

@@ -1,6 +1,7 @@
 //! Serving what was built: the machinery's thread, what all its parts share, and the watchdog beside it.
 
 use std::{
+    collections::HashMap,
     future::Future,
     sync::{
         Arc,
@@ -13,18 +14,22 @@ use std::{
 use broker::{BrokerClock, Bucket, Connection, Link, PayloadStore, Publisher, task, topology};
 use client::Client;
 use protocol::{
-    Capability, InstanceId, Kind as AgentKind, Subject,
+    BreakerName, Capability, InstanceId, Kind as AgentKind, Subject,
     control::CancelNotice,
     subject::Verb,
     topology::{Names, Source, ack_deadline, worker_consumer},
 };
 use serde_json::Value;
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::Builder;
 use crate::{
-    BoxService, Metrics,
+    Metrics,
+    breakers::{Breakers, News, Wanted},
     cancels::Cancels,
     context::{Shared, Surroundings},
     error::{Error, Kind},
@@ -32,7 +37,7 @@ use crate::{
     hold::Holds,
     in_hand::Hands,
     intake::Intake,
-    layer::{self, AnyLayer},
+    layer::Standing,
     lookup::Lookup,
     machinery::{Machinery, Route, Served},
     marks::Marks,
@@ -70,8 +75,10 @@ impl Builder {
         let connection = Connection::open(self.config.broker.clone()).await?;
         let schemas: Vec<(Value, Value)> = self.declared.iter().map(|declared| declared.schemas.clone()).collect();
         let health = self.health.clone();
-        let (machinery, lookups) = self.assemble(connection, handlers, kind, names).await?;
+        let (machinery, lookups, news) = self.assemble(connection, handlers, kind, names).await?;
         let _lookups = task::spawn("lookups", lookups);
+        let breakers = Arc::clone(&machinery.surroundings.breakers);
+        let _breakers = task::spawn("breakers", breakers.run(machinery.connection.clone(), news));
         for route in &machinery.routes {
             topology::ensure_consumer(&machinery.connection, &route.consumer).await?;
         }
@@ -117,7 +124,7 @@ impl Builder {
         handlers: Handle,
         kind: AgentKind,
         names: Vec<Capability>,
-    ) -> Result<(Arc<Machinery>, impl Future<Output = ()> + Send), Error> {
+    ) -> Result<(Arc<Machinery>, impl Future<Output = ()> + Send, mpsc::Receiver<News>), Error> {
         let streams = Names::of(&self.config.namespace);
         let requests = topology::wait_for_stream(&connection, &streams.requests, self.config.streams_within).await?;
         let replicas = requests.stream.replicas;
@@ -139,6 +146,18 @@ impl Builder {
             })
         });
         let routes = routes.collect();
+        let state = Bucket::new(&connection, &publisher, streams.state.clone());
+        // Its faults were told before it was run.
+        let standing = self.declared.iter().zip(&names).map(|(declared, name)| declared.stack.standing(name).ok()?);
+        let standing: Vec<Option<Standing>> = standing.collect();
+        let (breakers, news) = Breakers::new(
+            self.wanted_breakers(&names),
+            state.clone(),
+            publisher.clone(),
+            clock.clone(),
+            instance.clone(),
+            namespace.clone(),
+        );
         let shared: Shared = Arc::new(self.shared);
         let surroundings = Arc::new(Surroundings {
             connection: connection.clone(),
@@ -147,12 +166,14 @@ impl Builder {
             namespace: namespace.clone(),
             instance: instance.clone(),
             kind,
-            state: Bucket::new(&connection, &publisher, streams.state.clone()),
+            state,
+            breakers,
             shared,
         });
         let layers = self.layers;
-        let served = self.declared.into_iter().zip(names).map(|(declared, capability)| Served {
-            service: wrap(declared.service, &declared.layers, &layers, &metrics),
+        let served = self.declared.into_iter().zip(standing).zip(names);
+        let served = served.map(|((declared, standing), capability)| Served {
+            service: declared.stack.wrap(declared.service, standing, &layers, &metrics),
             config: declared.config,
             capability,
         });
@@ -178,17 +199,25 @@ impl Builder {
             grace_over: CancellationToken::new(),
             config: self.config,
         };
-        Ok((Arc::new(machinery), answerer.run()))
+        Ok((Arc::new(machinery), answerer.run(), news))
     }
-}
 
-/// The order of layers; `layer` says it in words.
-fn wrap(handler: BoxService, own: &[AnyLayer], of_worker: &[AnyLayer], metrics: &Metrics) -> BoxService {
-    let mut service = layer::any(layer::CatchPanic)(handler);
-    for wrapping in own.iter().rev().chain(of_worker.iter().rev()) {
-        service = wrapping(service);
+    /// The breakers of this worker; capabilities that name the same one share it, with the settings of the first.
+    fn wanted_breakers(&self, names: &[Capability]) -> HashMap<BreakerName, Wanted> {
+        let mut wanted: HashMap<BreakerName, Wanted> = HashMap::new();
+        for (declared, capability) in self.declared.iter().zip(names) {
+            let (Some(breaker), Ok(Some(standing))) =
+                (&declared.stack.circuit_breaker, declared.stack.standing(capability))
+            else {
+                continue;
+            };
+            let settings = breaker.settings.within_range();
+            let shared = wanted.entry(standing.name).or_insert_with(|| Wanted { settings, ..Wanted::default() });
+            let whose = if standing.fallback.is_some() { &mut shared.falling_back } else { &mut shared.pausing };
+            whose.insert(capability.clone());
+        }
+        wanted
     }
-    layer::any(layer::Trace)(layer::any(layer::Measure(metrics.clone()))(service))
 }
 
 /// The client library makes a connection again by itself, except where it panics over what it reads.
