@@ -6,6 +6,7 @@ pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod dead;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod later;
 pub(crate) mod man;
 pub(crate) mod map;

@@ -90,10 +90,21 @@ impl Session {
         Operator::nearest(&format!("{login}@{}", host.to_string_lossy()))
     }
 
+    /// The broker, connected to at the first call, for whoever has more to say about its refusal than to end with it.
+    ///
+    /// # Errors
+    /// What connecting says.
+    pub(crate) async fn try_connection(&self) -> Result<&Connection, broker::Error> {
+        self.connection.get_or_try_init(|| Connection::open(self.options())).await
+    }
+
+    fn options(&self) -> broker::Options {
+        broker::Options { connect_within: CONNECT_WITHIN, ..self.process.settings.connection.options("sortie") }
+    }
+
     async fn connect(&self) -> Result<Connection, Problem> {
         let settings = &self.process.settings.connection;
-        let options = broker::Options { connect_within: CONNECT_WITHIN, ..settings.options("sortie") };
-        Connection::open(options).await.map_err(|error| match error.kind() {
+        Connection::open(self.options()).await.map_err(|error| match error.kind() {
             Kind::Unreachable => {
                 let message = format!("no broker answers at {}", settings.servers.join(", "));
                 Problem::new(ExitCode::BrokerUnreachable, message)

@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod config;
+pub mod inspect;
 
 /// How long one stream may go without a leader while it is made or changed.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
@@ -363,7 +364,16 @@ async fn patient_info(connection: &Connection, stream: &str) -> Result<StreamInf
 /// Asks what may be asked twice until it is answered. A stream has no leader while its copies are made, and then nobody
 /// answers for it.
 async fn persist<A: DeserializeOwned>(connection: &Connection, what: &str, question: &Value) -> Result<A, Error> {
-    let until = end_of(ANSWERED_WITHIN);
+    persist_within(connection, what, question, ANSWERED_WITHIN).await
+}
+
+async fn persist_within<A: DeserializeOwned>(
+    connection: &Connection,
+    what: &str,
+    question: &Value,
+    within: Duration,
+) -> Result<A, Error> {
+    let until = end_of(within);
     let mut waits = Waits::new(Duration::from_millis(50), Duration::from_secs(1));
     loop {
         match api::ask(connection, what, question).await {

@@ -39,6 +39,9 @@ pub fn tries_key(stream: &str, sequence: u64) -> String {
     format!("tries.{stream}.{sequence}")
 }
 
+/// The key that whoever examines a fleet writes, for a second, to learn whether the store takes anything.
+pub const PROBE_KEY: &str = "probe.store";
+
 /// The key of a JSON Schema that registry entries refer to by its digest.
 pub fn schema_key(digest: &str) -> String {
     format!("schema.{digest}")

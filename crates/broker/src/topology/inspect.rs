@@ -1,0 +1,356 @@
+//! What the broker says of itself, its streams and its consumers, for whoever examines it: more than a program needs to
+//! work with them.
+
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+use protocol::{
+    time::{self, Timestamp},
+    topology::{Consumer, Stream},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{config, persist_within};
+use crate::{
+    Connection, api,
+    error::{Error, Kind},
+};
+
+/// How long the server may take to say whom it takes us for, and what only some accounts may ask.
+const ASIDE_WITHIN: Duration = Duration::from_secs(2);
+
+/// The server that this connection is with.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServerFacts {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its cluster; none where it is alone.
+    pub cluster: Option<String>,
+}
+
+/// What the account holds of the store, in bytes, and may hold.
+#[derive(Clone, Debug, Serialize)]
+pub struct AccountFacts {
+    /// Stored in files.
+    pub stored: u64,
+    /// What may be stored in files; none where only the server has a bound, which it does not tell here.
+    pub stored_max: Option<u64>,
+    /// The level of the JetStream API: 4 is that of 2.14.
+    pub api_level: u64,
+}
+
+/// Whom the server takes us for.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct UserFacts {
+    /// The user; empty where there are none.
+    pub user: String,
+    /// Its account.
+    pub account: String,
+    /// What it may publish; none where there is no such list.
+    pub publish_allowed: Option<Vec<String>>,
+    /// What it may not publish.
+    pub publish_denied: Vec<String>,
+}
+
+/// What only the system account may ask, and the monitoring port tells.
+#[derive(Clone, Debug, Serialize)]
+pub struct StoreFacts {
+    /// How often what is stored is flushed to the disk; zero means before each acknowledgement.
+    pub sync_interval: Option<Duration>,
+    /// What the server stores, in bytes.
+    pub stored: u64,
+    /// What it may store, in bytes.
+    pub stored_max: Option<u64>,
+    /// Consumers that a stream admits where it says nothing; none where the server does not say.
+    pub consumers_max: Option<i64>,
+}
+
+/// A copy of a stream, beside the one of its leader.
+#[derive(Clone, Debug, Serialize)]
+pub struct CopyFacts {
+    /// The server that has it.
+    pub server: String,
+    /// Whether it has what the leader has.
+    pub is_current: bool,
+    /// Whether its server cannot be seen.
+    pub is_offline: bool,
+    /// Operations that it is behind.
+    pub lag: u64,
+}
+
+/// A stream as it is.
+#[derive(Clone, Debug, Serialize)]
+pub struct StreamFacts {
+    /// Its configuration.
+    pub stream: Stream,
+    /// Messages in it.
+    pub messages: u64,
+    /// What they take, in bytes.
+    pub bytes: u64,
+    /// When its oldest message was stored; none where it is empty.
+    pub first_at: Option<Timestamp>,
+    /// Sequence of its last message.
+    pub last_sequence: u64,
+    /// Consumers that it has.
+    pub consumers: u64,
+    /// The server that leads it, on a cluster.
+    pub leader: Option<String>,
+    /// Its other copies.
+    pub copies: Vec<CopyFacts>,
+    /// How far the clock of the server that leads it is ahead of this machine's; negative where it is behind.
+    #[serde(skip)]
+    pub clock_ahead: TimeDelta,
+    /// How long its answer took: what `clock_ahead` may be wrong by.
+    pub answered_in: Duration,
+}
+
+/// A consumer as it is.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConsumerFacts {
+    /// Its configuration.
+    pub consumer: Consumer,
+    /// What it has not yet delivered.
+    pub pending: u64,
+    /// What is delivered and not yet acknowledged.
+    pub ack_pending: u64,
+    /// Of those, what was delivered more than once.
+    pub redelivered: u64,
+    /// Pulls that wait.
+    pub waiting: u64,
+    /// The last stream sequence that was delivered.
+    pub delivered: u64,
+    /// Everything of its subjects up to this stream sequence is acknowledged, or given up.
+    pub ack_floor: u64,
+    /// When it delivered last.
+    pub last_active: Option<Timestamp>,
+    /// Until when it is paused, where it is.
+    pub paused_until: Option<Timestamp>,
+}
+
+/// The server that this connection is with.
+pub fn server(connection: &Connection) -> ServerFacts {
+    let info = connection.client().server_info();
+    ServerFacts { name: info.server_name, version: info.version, cluster: info.cluster }
+}
+
+/// What the account holds and may hold.
+///
+/// # Errors
+/// `NoResponders` where JetStream is off, else what the API says.
+pub async fn account(connection: &Connection) -> Result<AccountFacts, Error> {
+    #[derive(Deserialize)]
+    struct Info {
+        storage: u64,
+        limits: Option<Limits>,
+        api: Option<Api>,
+    }
+    #[derive(Deserialize)]
+    struct Limits {
+        #[serde(default)]
+        max_storage: i64,
+    }
+    #[derive(Deserialize)]
+    struct Api {
+        #[serde(default)]
+        level: u64,
+    }
+    let info: Info = api::ask_empty(connection, "INFO").await?;
+    let stored_max = info.limits.and_then(|limits| u64::try_from(limits.max_storage).ok()).filter(|bytes| *bytes > 0);
+    Ok(AccountFacts { stored: info.storage, stored_max, api_level: info.api.map_or(0, |api| api.level) })
+}
+
+/// Whom the server takes us for, and what that one may publish.
+///
+/// # Errors
+/// What asking says.
+pub async fn user(connection: &Connection) -> Result<UserFacts, Error> {
+    let asked = connection.request("$SYS.REQ.USER.INFO".to_owned(), None, Default::default(), ASIDE_WITHIN);
+    let answer: Value = serde_json::from_slice(&asked.await?.body)
+        .map_err(|error| Error::new(Kind::Invalid, format!("an answer that cannot be read: {error}")))?;
+    let data = &answer["data"];
+    let text = |key: &str| data[key].as_str().unwrap_or_default().to_owned();
+    let list = |value: &Value| {
+        let subjects = value.as_array()?.iter().filter_map(Value::as_str).map(str::to_owned);
+        Some(subjects.collect::<Vec<_>>())
+    };
+    let publish = &data["permissions"]["publish"];
+    Ok(UserFacts {
+        user: text("user"),
+        account: text("account"),
+        publish_allowed: list(&publish["allow"]),
+        publish_denied: list(&publish["deny"]).unwrap_or_default(),
+    })
+}
+
+/// What the server says of its store to the system account.
+///
+/// # Errors
+/// `NoResponders` to every other account.
+pub async fn store(connection: &Connection) -> Result<StoreFacts, Error> {
+    let question = json!({ "config": true }).to_string().into();
+    let asked = connection.request("$SYS.REQ.SERVER.PING.JSZ".to_owned(), None, question, ASIDE_WITHIN).await?;
+    let answer: Value = serde_json::from_slice(&asked.body)
+        .map_err(|error| Error::new(Kind::Invalid, format!("an answer that cannot be read: {error}")))?;
+    Ok(StoreFacts::read(&answer["data"]))
+}
+
+impl StoreFacts {
+    /// Reads what the server's monitoring tells at `/jsz?config=true`.
+    pub fn read(told: &Value) -> Self {
+        let config = &told["config"];
+        let sync_interval = match config["sync_always"].as_bool() {
+            Some(true) => Some(Duration::ZERO),
+            _ => config["sync_interval"].as_u64().map(Duration::from_nanos),
+        };
+        Self {
+            sync_interval,
+            stored: told["storage"].as_u64().unwrap_or(0),
+            stored_max: config["max_storage"].as_u64().filter(|bytes| *bytes > 0),
+            consumers_max: told["limits"]["default_max_consumers"].as_i64(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct StreamAnswer {
+    config: Value,
+    state: StateAnswer,
+    cluster: Option<ClusterAnswer>,
+    ts: Option<Timestamp>,
+}
+
+#[derive(Deserialize)]
+struct StateAnswer {
+    messages: u64,
+    bytes: u64,
+    first_ts: Option<Timestamp>,
+    last_seq: u64,
+    #[serde(default)]
+    consumer_count: u64,
+}
+
+#[derive(Deserialize)]
+struct ClusterAnswer {
+    leader: Option<String>,
+    #[serde(default)]
+    replicas: Vec<CopyAnswer>,
+}
+
+#[derive(Deserialize)]
+struct CopyAnswer {
+    name: String,
+    #[serde(default)]
+    current: bool,
+    #[serde(default)]
+    offline: bool,
+    #[serde(default)]
+    lag: u64,
+}
+
+/// How a stream stands. It has no leader for some seconds when a server goes: this asks until `within` has passed.
+///
+/// # Errors
+/// `NotFound`; `TimedOut` when nobody answers for it all the time; else what the API says.
+pub async fn stream(connection: &Connection, name: &str, within: Duration) -> Result<StreamFacts, Error> {
+    let asked = Instant::now();
+    let answer: StreamAnswer = persist_within(connection, &format!("STREAM.INFO.{name}"), &json!({}), within).await?;
+    let answered_in = asked.elapsed();
+    let now = time::now();
+    // Half of the round trip is taken as the way back.
+    let back = TimeDelta::from_std(answered_in / 2).unwrap_or_default();
+    let cluster = answer.cluster.unwrap_or(ClusterAnswer { leader: None, replicas: Vec::new() });
+    let copies = cluster.replicas.into_iter().map(|copy| CopyFacts {
+        server: copy.name,
+        is_current: copy.current,
+        is_offline: copy.offline,
+        lag: copy.lag,
+    });
+    Ok(StreamFacts {
+        stream: config::to_stream(&answer.config),
+        messages: answer.state.messages,
+        bytes: answer.state.bytes,
+        first_at: answer.state.first_ts.filter(|_| answer.state.messages > 0),
+        last_sequence: answer.state.last_seq,
+        consumers: answer.state.consumer_count,
+        leader: cluster.leader,
+        copies: copies.collect(),
+        clock_ahead: answer.ts.map_or(TimeDelta::zero(), |ts| ts + back - now),
+        answered_in,
+    })
+}
+
+/// How every consumer of a stream stands, 256 an answer.
+///
+/// # Errors
+/// What the API says.
+pub async fn consumers(connection: &Connection, stream: &str) -> Result<Vec<ConsumerFacts>, Error> {
+    #[derive(Deserialize)]
+    struct List {
+        total: usize,
+        consumers: Option<Vec<ConsumerAnswer>>,
+    }
+    let mut all = Vec::new();
+    loop {
+        let question = json!({ "offset": all.len() });
+        let list: List = api::ask(connection, &format!("CONSUMER.LIST.{stream}"), &question).await?;
+        let some = list.consumers.unwrap_or_default();
+        let is_end = some.is_empty();
+        all.extend(some.into_iter().map(consumer));
+        if is_end || all.len() >= list.total {
+            return Ok(all);
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ConsumerAnswer {
+    stream_name: String,
+    config: Value,
+    delivered: SequenceAnswer,
+    ack_floor: SequenceAnswer,
+    num_ack_pending: u64,
+    num_redelivered: u64,
+    num_waiting: u64,
+    num_pending: u64,
+    #[serde(default)]
+    paused: bool,
+}
+
+#[derive(Deserialize)]
+struct SequenceAnswer {
+    stream_seq: u64,
+    last_active: Option<Timestamp>,
+}
+
+fn consumer(answer: ConsumerAnswer) -> ConsumerFacts {
+    let until = answer.config["pause_until"].as_str().and_then(|text| time::parse(text).ok());
+    ConsumerFacts {
+        consumer: config::to_consumer(&answer.stream_name, &answer.config),
+        pending: answer.num_pending,
+        ack_pending: answer.num_ack_pending,
+        redelivered: answer.num_redelivered,
+        waiting: answer.num_waiting,
+        delivered: answer.delivered.stream_seq,
+        ack_floor: answer.ack_floor.stream_seq,
+        last_active: answer.delivered.last_active,
+        paused_until: until.filter(|_| answer.paused),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_monitoring_tells_of_the_store_is_read() {
+        let told = |config: Value| StoreFacts::read(&json!({ "storage": 7, "config": config }));
+        let usual = told(json!({ "sync_interval": 120_000_000_000_u64, "max_storage": 100 }));
+        assert_eq!((usual.sync_interval, usual.stored_max), (Some(Duration::from_secs(120)), Some(100)));
+        let always = told(json!({ "sync_interval": 120_000_000_000_u64, "sync_always": true }));
+        assert_eq!((always.sync_interval, always.stored), (Some(Duration::ZERO), 7));
+        assert_eq!(told(Value::Null).sync_interval, None);
+    }
+}

@@ -1,0 +1,70 @@
+//! The server: whether it is new enough, whether JetStream is on, and when what it acknowledges is on the disk.
+
+use std::time::Duration;
+
+use broker::{Kind, SERVER_VERSION_MIN, topology::inspect};
+use protocol::duration;
+
+use super::Found;
+use crate::{Patient, finding::Finding, patient::Unknown};
+
+/// The level of the JetStream API that has everything we use: cron schedules came with it.
+const API_LEVEL_MIN: u64 = 4;
+
+pub(super) async fn version(patient: &Patient) -> Found {
+    let server = inspect::server(patient.connection());
+    let seen = match &server.cluster {
+        Some(cluster) => format!("nats-server {} ({}, cluster {cluster})", server.version, server.name),
+        None => format!("nats-server {} ({})", server.version, server.name),
+    };
+    let numbers: Vec<i64> = server.version.split(['.', '-']).map_while(|part| part.parse().ok()).collect();
+    let (major, minor, patch) = SERVER_VERSION_MIN;
+    let is_new_enough = numbers.as_slice() >= [major, minor, patch].as_slice();
+    Ok(vec![match is_new_enough {
+        true => Finding::ok(seen),
+        false => Finding::error(format!("{seen} is older than {major}.{minor}"))
+            .remedy("update it: schedules with cron, message TTL and atomic batches are missing there"),
+    }])
+}
+
+pub(super) async fn jetstream(patient: &Patient) -> Found {
+    match inspect::account(patient.connection()).await {
+        Ok(account) if account.api_level < API_LEVEL_MIN => {
+            let seen = format!(
+                "the JetStream API of this server is level {}, and {API_LEVEL_MIN} is needed",
+                account.api_level
+            );
+            Ok(vec![Finding::error(seen).remedy("some server of the cluster is older than 2.14: update it")])
+        }
+        Ok(_) => Ok(Vec::new()),
+        Err(error) if error.kind() == Kind::NoResponders => Ok(vec![
+            Finding::error("JetStream is switched off for this account, or still starting")
+                .remedy("give the server's configuration a `jetstream` block, and the account JetStream"),
+        ]),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// With one copy, what was acknowledged since the last flush is lost when the machine loses power. With three, all three
+/// would have to.
+pub(super) async fn durability(patient: &Patient) -> Found {
+    let store = patient.store().await.map_err(|unknown| Unknown {
+        reason: format!("sync_interval: {}; name that with --monitor http://HOST:8222", unknown.reason),
+        ..unknown
+    })?;
+    let Some(interval) = store.sync_interval else {
+        return Err(Unknown { reason: "the server does not tell its sync_interval".into(), is_forbidden: false });
+    };
+    let copies = patient.settings().await.replicas;
+    let seen = match interval {
+        Duration::ZERO => "sync_interval: always".to_owned(),
+        interval => format!("sync_interval: {}, copies: {copies}", duration::format(interval)),
+    };
+    Ok(vec![if interval.is_zero() || copies > 1 || interval <= Duration::from_secs(1) {
+        Finding::ok(seen)
+    } else {
+        Finding::warning(format!("{seen}: a power cut may lose what was acknowledged within that time"))
+            .remedy("where that matters, run the server with nats-config/durable.conf (sync_interval: always), or three servers")
+            .command("sortie topology apply --replicas 3")
+    }])
+}

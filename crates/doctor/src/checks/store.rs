@@ -1,0 +1,109 @@
+//! Whether the store takes anything, and how much room there is.
+
+use std::time::Duration;
+
+use broker::{Kind, topology::inspect};
+use protocol::{mark, topology::bucket_stream};
+
+use super::Found;
+use crate::{Patient, finding::Finding};
+
+/// Above this share of the bound there is a warning.
+const WARNING_PERCENT: u64 = 80;
+
+/// How long the key lives that is written to learn whether the store takes it.
+const PROBE_TTL: Duration = Duration::from_secs(1);
+
+pub(super) async fn store(patient: &Patient) -> Found {
+    // Only a write tells: the account does not know the server's own bound.
+    patient.stream(&bucket_stream(&patient.names().state)).await?;
+    let probe = probe(patient).await;
+    if let Err(error) = &probe
+        && error.kind() == Kind::StoreFull
+    {
+        return Ok(vec![make_room(patient, Finding::error(format!("the store is full: {error}"))).await]);
+    }
+    let account = inspect::account(patient.connection()).await?;
+    let server = patient.store().await.ok();
+    let account_bound = account.stored_max.map(|bound| (account.stored, bound));
+    let server_bound = server.and_then(|store| Some((store.stored, store.stored_max?)));
+    let bounds = [account_bound, server_bound].into_iter().flatten();
+    let fullest = bounds.max_by_key(|(stored, bound)| percent(*stored, *bound));
+    if let Some((stored, bound)) = fullest
+        && percent(stored, bound) >= WARNING_PERCENT
+    {
+        let seen = format!("{} % of the store are used: {} of {}", percent(stored, bound), bytes(stored), bytes(bound));
+        return Ok(vec![make_room(patient, Finding::warning(seen)).await]);
+    }
+    probe?;
+    Ok(vec![Finding::ok(match fullest {
+        Some((stored, bound)) => format!("{} of {} are used", bytes(stored), bytes(bound)),
+        None => format!("{} are stored, and more is taken", bytes(account.stored)),
+    })])
+}
+
+/// Writes a key, once. Whoever else examines the fleet may have been first, which says the same.
+async fn probe(patient: &Patient) -> Result<(), broker::Error> {
+    let bucket = patient.bucket(&patient.names().state);
+    let revision = bucket.get(mark::PROBE_KEY).await?.map_or(0, |entry| entry.revision);
+    match bucket.update(mark::PROBE_KEY, "", revision, Some(PROBE_TTL)).await {
+        Err(error) if !matches!(error.kind(), Kind::WrongSequence | Kind::Contended) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Says what takes the room, and what gives some back without losing what was promised.
+async fn make_room(patient: &Patient, finding: Finding) -> Finding {
+    let names = patient.names();
+    let mut largest: Vec<(&str, u64)> =
+        patient.streams().await.into_iter().map(|facts| (facts.stream.name.as_str(), facts.bytes)).collect();
+    largest.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let told: Vec<String> = largest
+        .iter()
+        .take(3)
+        .filter(|(_, size)| *size > 0)
+        .map(|(name, size)| format!("{name} {}", bytes(*size)))
+        .collect();
+    let finding = Finding { seen: format!("{}; the largest: {}", finding.seen, told.join(", ")), ..finding };
+    let settable = [
+        (&names.events, "events-kept"),
+        (&names.outcomes, "outcomes-kept"),
+        (&names.logs, "logs-kept"),
+        (&names.dead, "dead-kept"),
+        (&names.audit, "audit-kept"),
+    ];
+    let flag = largest
+        .iter()
+        .filter(|(_, bytes)| *bytes > 0)
+        .find_map(|(name, _)| settable.iter().find(|(stream, _)| stream == name).map(|(_, flag)| flag));
+    let finding =
+        finding.remedy("give the server more (max_file_store), or keep less: a shorter retention makes room at once");
+    match flag {
+        Some(flag) => finding.command(format!("sortie topology apply --{flag} 1h")),
+        None => finding,
+    }
+}
+
+fn percent(stored: u64, bound: u64) -> u64 {
+    stored.saturating_mul(100) / bound.max(1)
+}
+
+fn bytes(count: u64) -> String {
+    let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.into_iter().find(|(_, size)| count >= *size) {
+        Some((unit, size)) => format!("{}.{} {unit}", count / size, count % size * 10 / size),
+        None => format!("{count} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_told_in_one_unit() {
+        let told = [0, 1_023, 1_536, 8 << 20, (5 << 30) + (1 << 29)].map(bytes);
+        assert_eq!(told, ["0 B", "1023 B", "1.5 KiB", "8.0 MiB", "5.5 GiB"]);
+        assert_eq!([percent(4, 5), percent(1, 0), percent(u64::MAX, 2)], [80, 100, u64::MAX / 2]);
+    }
+}

@@ -1,0 +1,147 @@
+//! Work that does not move.
+
+use std::time::Duration;
+
+use protocol::{Request, RequestId, duration, registry::State, time, topology::Source};
+
+use super::Found;
+use crate::{
+    Patient,
+    finding::{Finding, counted},
+    queue::Queue,
+};
+
+/// Schedules that are looked at.
+const SCHEDULES_MAX: usize = 1_000;
+
+/// How late a schedule must be: the broker may be firing it.
+const OVERDUE_BY: Duration = Duration::from_secs(5);
+
+/// Messages of one queue that are read to name them.
+const NAMED_MAX: usize = 3;
+
+/// Work, nobody waiting for it, nobody at it, and no agent that lists it.
+pub(super) async fn unserved(patient: &Patient) -> Found {
+    let agents = patient.agents().await?;
+    let queues = patient.queues().await?;
+    let is_served = |capability| {
+        let takes = |state| !matches!(state, State::Stopped | State::Failed);
+        agents.iter().any(|agent| takes(agent.state) && agent.serves(capability))
+            || queues
+                .iter()
+                .any(|queue| queue.capability == *capability && (queue.is_waited_for() || queue.is_in_hands()))
+    };
+    let mut findings: Vec<Finding> = Vec::new();
+    for queue in queues.iter().filter(|queue| queue.undelivered() > 0 && !is_served(&queue.capability)) {
+        let capability = &queue.capability;
+        findings.push(
+            Finding::error(format!(
+                "{}: {} waiting, and nobody serves it",
+                queue.name(),
+                counted(queue.undelivered(), "request")
+            ))
+            .about(capability)
+            .remedy("start an agent that serves it: `sortie process agent-exec FILE`, or a program of your own")
+            .command(format!("sortie agents list --capability {capability}")),
+        );
+    }
+    Ok(findings)
+}
+
+/// A pause is no fault, but work that waits behind one is told, with who wanted it.
+pub(super) async fn paused(patient: &Patient) -> Found {
+    let queues = patient.queues().await?;
+    let paused = queues.iter().filter(|queue| queue.is_paused() && queue.undelivered() > 0);
+    let finding = |queue: &Queue| {
+        let until = queue.consumer.as_ref().and_then(|consumer| consumer.paused_until).unwrap_or_default();
+        let seen = format!(
+            "{} is paused until {}, with {} waiting",
+            queue.name(),
+            time::format(until),
+            counted(queue.undelivered(), "request")
+        );
+        Finding::warning(seen)
+            .about(&queue.capability)
+            .remedy("let it go on, when what it was paused for is over")
+            .command(format!("sortie queues resume {}", queue.capability))
+    };
+    Ok(paused.map(finding).collect())
+}
+
+/// Messages that reached `max_deliver`: they are in the stream, and no consumer counts them. A moment may look so, hence
+/// two looks.
+pub(super) async fn given_up(patient: &Patient) -> Found {
+    if patient.queues().await?.iter().all(|queue| given_up_for_good(queue) == 0) {
+        return Ok(Vec::new());
+    }
+    let before = patient.queues().await?;
+    let mut findings = Vec::new();
+    for queue in patient.queues_again().await? {
+        let same = before.iter().find(|one| (&one.capability, one.source) == (&queue.capability, queue.source));
+        let count = same.map_or(0, given_up_for_good).min(given_up_for_good(queue));
+        if count == 0 {
+            continue;
+        }
+        let named: Vec<String> = named(patient, queue).await.into_iter().map(|id| id.to_string()).collect();
+        let seen = format!(
+            "{}: {} delivered too often, and never again: {}",
+            queue.name(),
+            counted(count, "request"),
+            named.join(", ")
+        );
+        findings.push(
+            Finding::error(seen)
+                .about(&queue.capability)
+                .remedy("a coordinator makes dead letters of them within a minute, from where they can be replayed")
+                .command("sortie process coordinator"),
+        );
+    }
+    Ok(findings)
+}
+
+/// Unique work has no bound of deliveries.
+fn given_up_for_good(queue: &Queue) -> u64 {
+    let has_bound = queue.consumer.as_ref().is_some_and(|consumer| consumer.consumer.max_deliver.is_some());
+    if has_bound { queue.given_up() } else { 0 }
+}
+
+/// The first of them. Given up lies at or below the floor, or, where nothing is in hands, the last delivery.
+async fn named(patient: &Patient, queue: &Queue) -> Vec<RequestId> {
+    let Some(consumer) = &queue.consumer else { return Vec::new() };
+    let through = match consumer.ack_pending {
+        0 => consumer.delivered.max(consumer.ack_floor),
+        _ => consumer.ack_floor,
+    };
+    let wanted = &consumer.consumer;
+    let page = patient.reader().page(&wanted.stream, &wanted.filter, 1, NAMED_MAX).await;
+    let messages = page.map(|page| page.messages).unwrap_or_default();
+    let id = |message: &broker::StoredMessage| {
+        let own = match queue.source {
+            Source::Lane(_) => RequestId::of_sequence(message.sequence),
+            Source::Unique => RequestId::of_unique_sequence(message.sequence),
+        };
+        Request::read(&message.headers, own.clone()).map_or(own, |request| request.id)
+    };
+    messages.iter().filter(|message| message.sequence <= through).map(id).collect()
+}
+
+/// The broker forgets a schedule whose firing failed once.
+pub(super) async fn overdue(patient: &Patient) -> Found {
+    let now = patient.now().await?;
+    let waiting = patient.client().later(SCHEDULES_MAX).await?;
+    let late = waiting.iter().filter_map(|schedule| {
+        let late = (now - schedule.due?).to_std().ok()?;
+        (late > OVERDUE_BY).then_some((schedule, late))
+    });
+    let finding = |(schedule, late): (&client::Scheduled, Duration)| {
+        let late = duration::format(Duration::from_secs(late.as_secs()));
+        Finding::error(format!(
+            "request {} should have been tried {late} ago, and its schedule has not fired",
+            schedule.id
+        ))
+        .about(&schedule.id)
+        .remedy("a coordinator publishes overdue schedules again, each minute and at once when the store has room")
+        .command("sortie process coordinator")
+    };
+    Ok(late.map(finding).collect())
+}

@@ -1,0 +1,60 @@
+//! Running the checks: at the same time, each to its own end.
+
+use std::time::Duration;
+
+use broker::Kind;
+use futures_util::future::join_all;
+use protocol::{Namespace, duration};
+
+use crate::{
+    Patient, Report,
+    checks::{CHECKS, Check},
+    finding::Finding,
+};
+
+/// How long one check may take. A stream without a leader is asked for nine seconds first: an election takes as long.
+const CHECKED_WITHIN: Duration = Duration::from_secs(20);
+
+/// Findings of one check: the worst fleet shall not fill a screen with the same sentence.
+const FINDINGS_MAX: usize = 20;
+
+/// Runs every check.
+pub async fn examine(patient: &Patient) -> Report {
+    let findings = join_all(CHECKS.iter().map(|check| one(check, patient))).await;
+    Report::new(patient.namespace().to_string(), findings.into_iter().flatten().collect())
+}
+
+async fn one(check: &Check, patient: &Patient) -> Vec<Finding> {
+    let mut findings = match tokio::time::timeout(CHECKED_WITHIN, check.run(patient)).await {
+        Ok(Ok(findings)) if findings.is_empty() => vec![Finding::ok(check.fine)],
+        Ok(Ok(findings)) => findings,
+        Ok(Err(unknown)) => vec![Finding::unknown(unknown.reason)],
+        Err(_) => vec![Finding::unknown(format!("not done within {}", duration::format(CHECKED_WITHIN)))],
+    };
+    if findings.len() > FINDINGS_MAX {
+        let more = findings.len() - FINDINGS_MAX;
+        let severity = findings.iter().skip(FINDINGS_MAX).map(|finding| finding.severity).max();
+        findings.truncate(FINDINGS_MAX);
+        let rest = Finding::warning(format!("and {more} more of the same check"));
+        findings.push(Finding { severity: severity.unwrap_or(rest.severity), ..rest });
+    }
+    for finding in &mut findings {
+        finding.check = check.name;
+    }
+    findings
+}
+
+/// What there is to say where not even a connection could be made.
+pub fn refused(namespace: &Namespace, error: &broker::Error) -> Report {
+    let finding = Finding { check: "connection", ..Finding::error(error.to_string()) };
+    let finding = match error.kind() {
+        Kind::Forbidden => finding
+            .remedy("give credentials that the broker knows, with --creds, --user or SORTIE_CREDS")
+            .command("sortie doctor --creds FILE"),
+        Kind::Invalid => {
+            finding.remedy("start a server of the version that it needs; `sortie up` brings one").command("sortie up")
+        }
+        _ => finding.remedy("start a broker, or say where it is with --server or SORTIE_SERVER").command("sortie up"),
+    };
+    Report::new(namespace.to_string(), vec![finding])
+}

@@ -1,0 +1,124 @@
+//! Faults of the broker and its streams.
+
+use anyhow::Result;
+use embedded::Config;
+use serde_json::{Value, json};
+use sortie_tests::{Fleet, fleet::capability, raw};
+
+use crate::bystander::{PATIENCE, doctor, found, gone, remedy, repair, seen, sortie, start, told};
+
+async fn edit(fleet: &Fleet, stream: &str, field: &str, value: Value) -> Result<()> {
+    let mut config = raw::api(fleet, &format!("STREAM.INFO.{stream}"), &Value::Null).await?["config"].take();
+    config[field] = value;
+    raw::api(fleet, &format!("STREAM.UPDATE.{stream}"), &config).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_that_is_well_has_nothing_wrong_but_a_missing_coordinator() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let echo = |_: worker::Context, input: Value| async move { Ok::<_, worker::Failure>(input) };
+    let worker = fleet.run(fleet.worker("echo").capability("echo", echo), "echo").await?;
+    fleet.client.request(&capability("echo"), &1).call(PATIENCE).await?;
+    let told = doctor(&fleet).await;
+    // Nobody but the system account is told the sync_interval.
+    let expected = [("durability", "unknown"), ("coordinator", "error")];
+    assert_eq!(told.unwell(), expected.map(|(check, severity)| (check.to_owned(), severity.to_owned())));
+    assert_eq!(told.code, 1);
+
+    let finding = found(&fleet, "coordinator").await;
+    assert!(seen(&finding).contains("no coordinator runs"), "{finding}");
+    let mut coordinator = start(&fleet, &remedy(&finding));
+    gone(&fleet, "coordinator").await;
+    assert_eq!(doctor(&fleet).await.code, 0);
+    let text = sortie(&fleet, &["doctor", "--all"]).await;
+    let text = String::from_utf8(text.stdout)?;
+    assert!(text.contains("ok server: nats-server 2.") && text.ends_with("as they should be\n"), "{text}");
+    coordinator.kill().await?;
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_deletes_what_was_acknowledged_is_an_error_and_other_drift_a_warning() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    edit(&fleet, "FLEET_REQUESTS", "max_age", json!(3_600_000_000_000_u64)).await?;
+    let finding = found(&fleet, "limits").await;
+    assert_eq!((&finding["severity"], &finding["about"]), (&json!("error"), &json!("FLEET_REQUESTS")));
+    assert!(seen(&finding).contains("max_age 1h, not none"), "{finding}");
+    repair(&fleet, &finding).await?;
+    gone(&fleet, "limits").await;
+
+    edit(&fleet, "FLEET_RUNS", "duplicate_window", json!(10_000_000_000_u64)).await?;
+    let finding = found(&fleet, "drift").await;
+    assert_eq!((&finding["severity"], &finding["about"]), (&json!("warning"), &json!("FLEET_RUNS")));
+    assert!(seen(&finding).contains("duplicate_window 10s, not 2m"), "{finding}");
+    assert!(seen(&found(&fleet, "duplicate-window").await).contains("queued twice"));
+    repair(&fleet, &finding).await?;
+    gone(&fleet, "drift").await;
+    gone(&fleet, "duplicate-window").await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_are_missing_are_told_at_once_and_what_needs_them_is_unknown() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    raw::api(&fleet, "STREAM.DELETE.FLEET_DEAD", &Value::Null).await?;
+    raw::api(&fleet, "STREAM.DELETE.KV_fleet-agents", &Value::Null).await?;
+    let told = doctor(&fleet).await;
+    let [finding] = told.of("streams").try_into().expect("one finding");
+    assert!(seen(&finding).contains("2 streams not there: FLEET_DEAD, KV_fleet-agents"), "{finding}");
+    for check in ["dead-letters", "health", "answering", "consuming", "unserved"] {
+        assert_eq!(told.of(check)[0]["severity"], "unknown", "{check}");
+    }
+    assert_eq!(told.of("overdue"), [] as [Value; 0], "the others go on");
+    repair(&fleet, &finding).await?;
+    gone(&fleet, "streams").await;
+    gone(&fleet, "health").await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_and_missing_permissions_are_findings() -> Result<()> {
+    let users = r#"
+        authorization { users: [
+          { user: fleet, password: right }
+          { user: asker, password: right, permissions: { publish: ["fleet.request.*", "$JS.API.STREAM.INFO.*", "$SYS.REQ.USER.INFO"] } }
+        ] }
+        no_auth_user: fleet"#;
+    let fleet = Fleet::start_with(Config { extra: users.to_owned(), ..Config::default() }).await?;
+    let as_user = async |user: &str, password: &str| {
+        let program = sortie_tests::binaries::path("sortie");
+        let mut command = tokio::process::Command::new(program);
+        command.args(["--server", &fleet.url(), "--user", user, "doctor", "--json"]).env("SORTIE_PASSWORD", password);
+        told(&tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends").expect("it runs"))
+    };
+    let refused = as_user("fleet", "wrong").await;
+    let [finding] = refused.of("connection").try_into().expect("one finding");
+    assert_eq!((refused.code, &finding["severity"]), (1, &json!("error")));
+    assert!(finding["remedy"].as_str().unwrap().contains("--creds"), "{finding}");
+    assert!(seen(&finding).contains("authorization violation"), "{finding}");
+
+    let limited = as_user("asker", "right").await;
+    let [finding] = limited.of("permissions").try_into().expect("one finding");
+    for words in ["we are asker", "read what is stored", "pause and limit queues", "cancel requests"] {
+        assert!(seen(&finding).contains(words), "{words}: {finding}");
+    }
+    assert!(!seen(&finding).contains("look at streams"), "{finding}");
+    // What it may not look at is unknown, and the rest goes on.
+    assert_eq!(limited.of("given-up")[0]["severity"], "unknown");
+    assert_eq!(limited.of("streams"), [] as [Value; 0]);
+
+    let allowed = as_user("fleet", "right").await;
+    assert_eq!((allowed.of("connection"), allowed.of("permissions")), (Vec::new(), Vec::new()));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_not_there_is_a_finding() -> Result<()> {
+    let mut fleet = Fleet::start().await?;
+    fleet.server().kill()?;
+    let told = doctor(&fleet).await;
+    assert_eq!(told.unwell(), [("connection".to_owned(), "error".to_owned())]);
+    assert_eq!(remedy(&told.of("connection")[0]), ["up"]);
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! A person who has nothing but `sortie`.
+
+use std::{
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use anyhow::Result;
+use serde_json::Value;
+use sortie_tests::{Fleet, binaries, until};
+use tokio::process::{Child, Command};
+
+/// How long a fact is waited for: an ack deadline, two looks of a coordinator, and a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What one run of the doctor found.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) code: i32,
+    pub(crate) report: Value,
+}
+
+impl Told {
+    /// What a check found that is not well.
+    pub(crate) fn of(&self, check: &str) -> Vec<Value> {
+        let findings = self.report["findings"].as_array().expect("findings").iter();
+        let is_it = |finding: &&Value| finding["check"] == check && finding["severity"] != "ok";
+        findings.filter(is_it).cloned().collect()
+    }
+
+    /// Every check that found something, with how bad it is.
+    pub(crate) fn unwell(&self) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let findings = self.report["findings"].as_array().expect("findings").iter();
+        let unwell = findings.filter(|finding| finding["severity"] != "ok");
+        unwell.map(|finding| (text(&finding["check"]), text(&finding["severity"]))).collect()
+    }
+}
+
+fn command(fleet: &Fleet, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binaries::path("sortie"));
+    command.args(["--server", &fleet.url()]).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Runs `sortie` to its end.
+pub(crate) async fn sortie(fleet: &Fleet, arguments: &[&str]) -> Output {
+    let run = command(fleet, arguments).output();
+    tokio::time::timeout(PATIENCE, run).await.expect("it ends").expect("it runs")
+}
+
+/// Starts `sortie` as something that goes on until this is dropped.
+pub(crate) fn start(fleet: &Fleet, arguments: &[&str]) -> Child {
+    command(fleet, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs")
+}
+
+/// Runs the doctor.
+pub(crate) async fn doctor(fleet: &Fleet) -> Told {
+    told(&sortie(fleet, &["doctor", "--json"]).await)
+}
+
+/// Reads what the doctor wrote, and that its exit code agrees.
+pub(crate) fn told(output: &Output) -> Told {
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let code = output.status.code().expect("a code");
+    let has_error = report["counts"]["error"] != 0;
+    assert_eq!((code, report["healthy"].as_bool()), (i32::from(has_error), Some(!has_error)), "{report}");
+    Told { code, report }
+}
+
+/// Waits until a check finds something, and gives that.
+pub(crate) async fn found(fleet: &Fleet, check: &str) -> Value {
+    let what = format!("the doctor finds {check}");
+    until(&what, PATIENCE, || async { doctor(fleet).await.of(check).into_iter().next() }).await
+}
+
+/// Waits until a check finds nothing any more.
+pub(crate) async fn gone(fleet: &Fleet, check: &str) {
+    let what = format!("the doctor no longer finds {check}");
+    until(&what, PATIENCE, || async { doctor(fleet).await.of(check).is_empty().then_some(()) }).await;
+}
+
+/// What a finding says.
+pub(crate) fn seen(finding: &Value) -> &str {
+    finding["seen"].as_str().expect("what was seen")
+}
+
+/// The words of the command that a finding names.
+pub(crate) fn remedy(finding: &Value) -> Vec<&str> {
+    let mut words = finding["command"].as_str().unwrap_or_else(|| panic!("a command in {finding}")).split(' ');
+    assert_eq!(words.next(), Some("sortie"), "{finding}");
+    words.collect()
+}
+
+/// Does what a finding says, to its end.
+pub(crate) async fn repair(fleet: &Fleet, finding: &Value) -> Result<()> {
+    let output = sortie(fleet, &remedy(finding)).await;
+    anyhow::ensure!(output.status.success(), "{finding}: {output:?}");
+    Ok(())
+}

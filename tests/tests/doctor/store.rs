@@ -1,0 +1,81 @@
+//! A store without room, and what that leaves behind.
+
+use anyhow::Result;
+use broker::{Kind, Outgoing, Publisher, topology};
+use embedded::Config;
+use protocol::{Backoff, RetryPolicy};
+use serde_json::json;
+use sortie_tests::{Fleet, fleet::capability, until};
+use worker::{CapabilityConfig, Context, Failure};
+
+use crate::bystander::{PATIENCE, found, gone, remedy, repair, seen, sortie, start};
+
+/// Room for the fleet's streams and little more.
+const STORE_BYTES_MAX: u64 = 8 << 20;
+
+fn small_store() -> Config {
+    Config { store_bytes_max: Some(STORE_BYTES_MAX), ..Config::default() }
+}
+
+/// Something that nobody was promised takes the room.
+async fn fill(fleet: &Fleet) {
+    let publisher = Publisher::new(&fleet.connection);
+    // Ever smaller, so that in the end not even a small message fits.
+    for bytes in [256 * 1024, 16 * 1024, 512, 1] {
+        let noise = Outgoing::new("fleet.event.noise", "x".repeat(bytes));
+        let refused = async {
+            loop {
+                if let Err(error) = publisher.publish(&noise).await {
+                    return error;
+                }
+            }
+        };
+        let error = tokio::time::timeout(PATIENCE, refused).await.expect("the store is full at last");
+        assert_eq!(error.kind(), Kind::StoreFull, "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_full() -> Result<()> {
+    let fleet = Fleet::start_with(small_store()).await?;
+    fill(&fleet).await;
+    let finding = found(&fleet, "store").await;
+    assert_eq!(finding["severity"], "error", "{finding}");
+    assert!(
+        seen(&finding).contains("the store is full") && seen(&finding).contains("the largest: FLEET_EVENTS"),
+        "{finding}"
+    );
+    assert_eq!(remedy(&finding), ["topology", "apply", "--events-kept", "1h"]);
+    // The noise of this test is younger than an hour.
+    let kept = sortie(&fleet, &["topology", "apply", "--events-kept", "1s"]).await;
+    assert!(kept.status.success(), "{kept:?}");
+    gone(&fleet, "store").await;
+    repair(&fleet, &finding).await?;
+    fleet.client.request(&capability("echo"), &1).submit().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_that_is_overdue() -> Result<()> {
+    let fleet = Fleet::start_with(small_store()).await?;
+    let retry = RetryPolicy { attempts_max: 2, backoff: Backoff::fixed(std::time::Duration::from_secs(3)) };
+    let fails_first = |ctx: Context, input: u32| async move {
+        if ctx.attempt() == 1 { Err(Failure::new("not_yet", "once more")) } else { Ok(input) }
+    };
+    let builder = fleet.worker("echo").capability_with("echo", CapabilityConfig::default().retry(retry), fails_first);
+    let worker = fleet.run(builder, "echo").await?;
+    let receipt = fleet.client.request(&capability("echo"), &1).submit().await?;
+    let schedules =
+        || async { topology::subject_counts(&fleet.connection, "FLEET_REQUESTS", "fleet.later.*").await.ok() };
+    until("its retry waits", PATIENCE, || async { (schedules().await?.len() == 1).then_some(()) }).await;
+    fill(&fleet).await;
+    // The broker tries once, when it is due, fails, and forgets it until it restarts.
+    let finding = found(&fleet, "overdue").await;
+    assert_eq!((&finding["severity"], &finding["about"]), (&json!("error"), &json!(receipt.id().as_str())));
+    topology::purge(&fleet.connection, "FLEET_EVENTS", ">", None).await?;
+    let mut coordinator = start(&fleet, &remedy(&finding));
+    assert_eq!(receipt.outcome(PATIENCE).await?.result::<u32>().unwrap(), 1);
+    gone(&fleet, "overdue").await;
+    coordinator.kill().await?;
+    worker.stop().await
+}

@@ -1,0 +1,115 @@
+//! Work that does not move.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use broker::{PullEvent, PullInbox, PullRequest, topology};
+use protocol::{RequestId, Status, codes, topology::Consumer};
+use serde_json::json;
+use sortie_tests::{Fleet, fleet::capability, raw, stock, until};
+
+use crate::bystander::{PATIENCE, doctor, found, gone, remedy, seen, start};
+
+/// A program that serves `words` with nothing of ours but a file.
+const WORDS: &str = "
+kind: words
+version: 1.0.0
+capabilities:
+  words: { command: [wc, -w], output: text, timeout: 10s }
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_nobody_serves() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let receipt = fleet.client.request(&capability("words"), "to be or not").submit().await?;
+    let finding = found(&fleet, "unserved").await;
+    assert_eq!((&finding["severity"], &finding["about"]), (&json!("error"), &json!("words")));
+    assert!(seen(&finding).contains("1 request waiting"), "{finding}");
+    assert!(finding["remedy"].as_str().unwrap().contains("sortie process agent-exec"), "{finding}");
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("words.yaml");
+    std::fs::write(&file, WORDS)?;
+    let mut agent = start(&fleet, &["process", "agent-exec", file.to_str().unwrap()]);
+    assert_eq!(receipt.outcome(PATIENCE).await?.status, Status::Completed);
+    gone(&fleet, "unserved").await;
+    agent.kill().await?;
+    Ok(())
+}
+
+/// Takes the first message and gives it back, until the broker gives it up.
+async fn exhaust(fleet: &Fleet, consumer: &Consumer) -> Result<()> {
+    for _ in 0..consumer.max_deliver.context("a bound")? {
+        let mut inbox = PullInbox::open(&fleet.connection).await?;
+        let pull = PullRequest::Wait { expires: PATIENCE, heartbeat: Duration::from_secs(5) };
+        inbox.pull(consumer, pull, 1).await?;
+        let taking = async {
+            loop {
+                match inbox.next().await {
+                    Some(PullEvent::Delivered(delivery)) => return delivery,
+                    Some(_) => {}
+                    None => panic!("the inbox has ended"),
+                }
+            }
+        };
+        let delivery = tokio::time::timeout(PATIENCE, taking).await?;
+        delivery.nak(&fleet.connection, Duration::from_millis(1)).await;
+    }
+    until("the broker gives up", PATIENCE, || async {
+        // It does so only when somebody pulls.
+        let inbox = PullInbox::open(&fleet.connection).await.ok()?;
+        inbox.pull(consumer, PullRequest::Now { batch: 1 }, 1).await.ok()?;
+        let state = topology::consumer_state(&fleet.connection, &consumer.stream, &consumer.name).await.ok()?;
+        (state.ack_pending == 0).then_some(())
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_is_exhausted_and_that_no_consumer_counts() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    stock::make_consumers(&fleet, "tea").await?;
+    let id = RequestId::parse("order-17")?;
+    fleet.client.request(&capability("tea"), &1).id(id.clone()).submit().await?;
+    let consumer = protocol::topology::worker_consumer(
+        &fleet.namespace,
+        &capability("tea"),
+        protocol::topology::Source::ALL[1],
+        1,
+    );
+    exhaust(&fleet, &consumer).await?;
+    let finding = found(&fleet, "given-up").await;
+    assert_eq!((&finding["severity"], &finding["about"]), (&json!("error"), &json!("tea")));
+    assert!(
+        seen(&finding).contains("1 request delivered too often") && seen(&finding).contains("order-17"),
+        "{finding}"
+    );
+    let mut coordinator = start(&fleet, &remedy(&finding));
+    gone(&fleet, "given-up").await;
+    // Nothing is lost by it: the request has its outcome, and its dead letter can be replayed.
+    let outcome = fleet.client.wait(&id, PATIENCE).await?;
+    assert_eq!(outcome.failure().context("a failure")?.code, codes::DELIVERIES_EXHAUSTED);
+    let finding = found(&fleet, "dead-letters").await;
+    assert_eq!(remedy(&finding), ["dead", "show", "order-17"]);
+    coordinator.kill().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_consumer_with_work_waiting() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let echo = |_: worker::Context, input: u32| async move { Ok::<_, worker::Failure>(input) };
+    let worker = fleet.run(fleet.worker("echo").capability("echo", echo), "echo").await?;
+    let until_then = json!({ "pause_until": "2100-01-01T00:00:00Z" });
+    raw::api(&fleet, "CONSUMER.PAUSE.FLEET_REQUESTS.echo", &until_then).await?;
+    assert!(doctor(&fleet).await.of("paused").is_empty(), "nothing waits");
+    let receipt = fleet.client.request(&capability("echo"), &1).submit().await?;
+    let finding = found(&fleet, "paused").await;
+    assert_eq!((&finding["severity"], &finding["about"]), (&json!("warning"), &json!("echo")));
+    assert!(seen(&finding).contains("paused until 2100-01-01T00:00:00"), "{finding}");
+    assert!(doctor(&fleet).await.of("consuming").is_empty(), "its agent is not to blame");
+    raw::api(&fleet, "CONSUMER.PAUSE.FLEET_REQUESTS.echo", &json!({})).await?;
+    assert_eq!(receipt.outcome(PATIENCE).await?.status, Status::Completed);
+    gone(&fleet, "paused").await;
+    worker.stop().await
+}
