@@ -12,7 +12,7 @@
 //! ```
 //!
 //! ```no_run
-//! # async fn example(client: sortie_client::Client) {
+//! # async fn example(client: client::Client) {
 //! use sortie_doctor::{Patient, examine};
 //!
 //! let report = examine(&Patient::new(client)).await;
