@@ -227,8 +227,17 @@ impl Job {
 
     /// Its outcome is there: whoever finds a failed one writes the dead letter, in case its author died in between.
     pub(crate) async fn superseded(&mut self, request: &Request, found: &StoredMessage) {
-        let outcome = Outcome::read(request.id.clone(), &found.headers, &found.body);
+        let mut outcome = Outcome::read(request.id.clone(), &found.headers, &found.body);
         if outcome.status == Status::Failed && request.reply_to.is_none() {
+            if let Some(object) = outcome.payload_ref.take() {
+                match Box::pin(self.fetch_body(&object)).await {
+                    Ok(Some(body)) => outcome.body = body.to_vec(),
+                    // Counted already.
+                    Ok(None) => return,
+                    // The letter is owed all the same, and then says at least this.
+                    Err(failure) => outcome.body = failure.message.into_bytes(),
+                }
+            }
             let failure = outcome.failure().unwrap_or_else(|| Failure::new(codes::HANDLER_FAILED, "unknown"));
             if self.hold.is_lost() {
                 return self.count(End::Lost);

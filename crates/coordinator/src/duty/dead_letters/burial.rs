@@ -1,6 +1,6 @@
 //! What is done with one message that was given up: outcome, dead letter, and only then out of the queue.
 
-use broker::{Error, Settled, StoredMessage, topology};
+use broker::{Disposition, Error, Settled, StoredMessage, topology};
 use protocol::{
     DeadLetter, Failure, InstanceId, Namespace, Origin, Outcome, Request, RequestId, Status, Subject, codes, event,
     failure,
@@ -101,7 +101,24 @@ impl Burial {
     pub(crate) async fn stored_outcome(&self, id: &RequestId) -> Result<Option<Outcome>, Error> {
         let (stream, subject) = outcome_place(&self.post, id);
         let found = self.post.reader.last_of_each(&stream, &[subject]).await?;
-        Ok(found.last().map(|message| Outcome::read(id.clone(), &message.headers, &message.body)))
+        let Some(message) = found.last() else { return Ok(None) };
+        let outcome = Outcome::read(id.clone(), &message.headers, &message.body);
+        Ok(Some(self.with_failure(outcome).await?))
+    }
+
+    /// The outcome with its failure, where that lives in an object: the dead letter tells it.
+    async fn with_failure(&self, mut outcome: Outcome) -> Result<Outcome, Error> {
+        if outcome.status == Status::Failed
+            && let Some(object) = outcome.payload_ref.take()
+        {
+            match self.post.payloads.get(&object).await {
+                Ok(body) => outcome.body = body.to_vec(),
+                Err(error) if error.disposition() == Disposition::Retry => return Err(error),
+                // The letter is owed all the same, and then says at least this.
+                Err(error) => outcome.body = error.to_string().into_bytes(),
+            }
+        }
+        Ok(outcome)
     }
 
     /// The workers that died with the message.
