@@ -192,6 +192,9 @@ class Agent:
         headers = request.foreign() | {
             "Sortie-Request-Id": request.id, "Sortie-Capability": self.capability, "Sortie-Dead-Letter": json.dumps(letter),
         }
+        for name in ("Payload-Ref", "Parent", "Timeout", "Backoff", "Max-Attempts", "Replay-Of"):
+            if value := request.own.get(f"sortie-{name.lower()}"):
+                headers[f"Sortie-{name}"] = value
         await self.settle(f"{NS}.dead.{self.capability}.{request.id}", request.msg.data, headers, expect_none=True)
 
     async def retry(self, request, failure, delay, held):

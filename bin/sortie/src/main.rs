@@ -5,6 +5,7 @@ mod commands;
 mod demo;
 mod fleet;
 mod help;
+mod meter;
 mod output;
 mod refusal;
 mod session;

@@ -81,7 +81,7 @@ impl Session {
     }
 
     /// Who gave this command.
-    fn operator(&self) -> Operator {
+    pub(crate) fn operator(&self) -> Operator {
         if let Some(name) = self.environment().get(variable::OPERATOR) {
             return Operator::nearest(name);
         }

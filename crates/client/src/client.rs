@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use broker::{BrokerClock, Connection, Kind, PayloadStore, Publisher, Reader};
+use bytes::Bytes;
 use protocol::{
     Namespace, Origin, Outcome, RequestId, Subject, subject,
     time::Timestamp,
@@ -126,21 +127,28 @@ impl Client {
     /// The outcome with its body, wherever that lives.
     pub(crate) async fn with_body(&self, mut outcome: Outcome) -> Result<Outcome, Error> {
         let Some(object) = outcome.payload_ref.take() else { return Ok(outcome) };
+        match self.payload(&object).await {
+            Ok(body) => {
+                outcome.body = body.to_vec();
+                Ok(outcome)
+            }
+            Err(error) => {
+                let message = format!("the body of request {}'s outcome cannot be read: {error}", outcome.id);
+                Err(Error::new(ErrorKind::Unreadable, message).about(&outcome.id))
+            }
+        }
+    }
+
+    /// A body from the object store; a replica may be behind for a moment.
+    pub(crate) async fn payload(&self, object: &str) -> Result<Bytes, broker::Error> {
         let mut tried = 0;
         loop {
             tried += 1;
-            match self.inner.payloads.get(&object).await {
-                Ok(body) => {
-                    outcome.body = body.to_vec();
-                    return Ok(outcome);
-                }
+            match self.inner.payloads.get(object).await {
                 Err(error) if tried < OBJECT_TRIES && error.kind() != Kind::TooLarge => {
                     tokio::time::sleep(OBJECT_WAIT).await;
                 }
-                Err(error) => {
-                    let message = format!("the body of request {}'s outcome cannot be read: {error}", outcome.id);
-                    return Err(Error::new(ErrorKind::Unreadable, message).about(&outcome.id));
-                }
+                ended => return ended,
             }
         }
     }

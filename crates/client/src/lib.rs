@@ -42,7 +42,7 @@ mod breakers;
 mod cancel;
 mod client;
 mod control;
-mod dead;
+pub mod dead;
 mod error;
 mod later;
 mod progress;

@@ -206,7 +206,12 @@ impl Client {
     }
 
     /// The first try as it is, every later one with the id that keeps a second copy away.
-    async fn store(&self, outgoing: Outgoing, id: &RequestId, stream: &str) -> Result<Stored, broker::Error> {
+    pub(crate) async fn store(
+        &self,
+        outgoing: Outgoing,
+        id: &RequestId,
+        stream: &str,
+    ) -> Result<Stored, broker::Error> {
         match self.publisher().publish(&outgoing).await {
             Err(error) if error.disposition() == Disposition::Retry && error.kind() != Kind::StoreFull => {
                 let is_missing = error.kind() == Kind::NoResponders

@@ -1,16 +1,23 @@
 //! A request that was given up, with the whole story of why. The body of the stored message is the request's own body,
 //! and its foreign headers stand beside ours, so that a dead letter can be sent again as it was.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Capability, Failure, Headers, InstanceId, Lane, RequestId, header, limits,
+    Backoff, Capability, ContentType, Failure, Headers, InstanceId, Lane, Request, RequestId, TraceContext, duration,
+    header, limits, retry,
     time::{self, Timestamp},
 };
 
 /// The header that holds the story as JSON.
 pub const STORY: &str = "Sortie-Dead-Letter";
+
+/// Headers of ours that a letter keeps, because the request is sent again with them or is known by them.
+const KEPT: [&str; 6] =
+    [header::PAYLOAD_REF, header::PARENT, header::TIMEOUT, header::BACKOFF, header::MAX_ATTEMPTS, header::REPLAY_OF];
 
 /// Why and how a request was given up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -51,7 +58,7 @@ impl DeadLetter {
     }
 
     fn headers_beside(&self, mut headers: Headers, original: &Headers) -> Headers {
-        for name in [header::PAYLOAD_REF, header::PARENT, header::TIMEOUT, header::BACKOFF, header::MAX_ATTEMPTS] {
+        for name in KEPT {
             // A header that was refused stays out: it is told in the failure, and could not be stored again.
             if let Some(value) = original.get(name).filter(|value| value.len() <= limits::ID_BYTES_MAX) {
                 headers.set(name, value);
@@ -60,6 +67,25 @@ impl DeadLetter {
         headers.set(header::REQUEST_ID, self.id.as_str());
         headers.set(header::CAPABILITY, self.capability.as_str());
         headers.set(STORY, self.story());
+        headers
+    }
+
+    /// The headers of the request sent again under another id: its first attempt, with its own headers, its body's
+    /// reference and its policy, without its deadline. `stored` are those of the letter.
+    pub fn headers_again(&self, stored: &Headers, id: RequestId) -> Headers {
+        let mut request = Request::new(id);
+        request.replay_of = Some(self.id.clone());
+        request.payload_ref = stored.get(header::PAYLOAD_REF).map(str::to_owned);
+        request.parent = stored.get(header::PARENT).filter(|text| !text.is_empty()).map(str::to_owned);
+        // What cannot be read was refused when the request was given up, and must not refuse it again.
+        let is_timeout = |timeout: &Duration| !timeout.is_zero() && *timeout <= limits::TIMEOUT_MAX;
+        request.timeout = stored.get(header::TIMEOUT).and_then(|text| duration::parse(text).ok()).filter(is_timeout);
+        request.attempts_max = stored.get(header::MAX_ATTEMPTS).and_then(|text| retry::parse_attempts(text).ok());
+        request.backoff = stored.get(header::BACKOFF).and_then(|text| text.parse::<Backoff>().ok());
+        request.content_type = ContentType::read(stored.get(header::CONTENT_TYPE));
+        request.trace = TraceContext::read(stored);
+        let mut headers = stored.foreign();
+        request.write(&mut headers);
         headers
     }
 

@@ -34,7 +34,9 @@ pub mod limits;
 pub mod mark;
 pub mod name;
 pub mod outcome;
+pub mod redrive;
 pub mod registry;
+pub mod replay;
 pub mod request;
 pub mod retry;
 pub mod schema;
@@ -51,6 +53,8 @@ pub use name::{
     UniqueKey, WorkflowName,
 };
 pub use outcome::{Outcome, Status};
+pub use redrive::{CodePattern, RedriveRule};
+pub use replay::Replay;
 pub use request::{Request, StepAddress, TraceContext};
 pub use retry::{Backoff, RetryPolicy};
 pub use subject::{Lane, Subject};

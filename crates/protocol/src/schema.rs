@@ -5,7 +5,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    AttemptRecord, DeadLetter, Failure,
+    AttemptRecord, DeadLetter, Failure, RedriveRule, Replay,
     audit::AuditRecord,
     breaker::Breaker,
     control::{CancelNotice, Inspection, Progress},
@@ -26,6 +26,8 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("inspection.json", of::<Inspection>()),
         ("mark.json", of::<Mark>()),
         ("progress.json", of::<Progress>()),
+        ("redrive-rule.json", of::<RedriveRule>()),
+        ("replay.json", of::<Replay>()),
         ("unique-tries.json", of::<UniqueTries>()),
     ]
 }

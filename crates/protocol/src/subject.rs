@@ -90,6 +90,15 @@ pub enum Subject {
         /// The request.
         id: RequestId,
     },
+    /// The mark that a dead letter was sent again: `replayed.<capability>.<id>.<new id>`.
+    Replayed {
+        /// What was asked for.
+        capability: Capability,
+        /// The request that was given up.
+        id: RequestId,
+        /// The new request.
+        request: RequestId,
+    },
     /// `progress.<id>`.
     Progress(RequestId),
     /// `control.<instance>.<verb>`, or `control.all.<verb>`.
@@ -136,6 +145,7 @@ impl Subject {
             Self::Told(id) => format!("{namespace}.told.{id}"),
             Self::StepOutcome { run, step, item } => format!("{namespace}.run.{run}.step.{step}.{item}.outcome"),
             Self::Dead { capability, id } => format!("{namespace}.dead.{capability}.{id}"),
+            Self::Replayed { capability, id, request } => format!("{namespace}.replayed.{capability}.{id}.{request}"),
             Self::Progress(id) => format!("{namespace}.progress.{id}"),
             Self::Control { instance, verb } => {
                 let instance = instance.as_ref().map_or("all", InstanceId::as_str);
@@ -166,6 +176,11 @@ impl Subject {
             ["dead", capability, text] => {
                 Some(Self::Dead { capability: Capability::parse(capability).ok()?, id: id(text)? })
             }
+            ["replayed", capability, of, request] => Some(Self::Replayed {
+                capability: Capability::parse(capability).ok()?,
+                id: id(of)?,
+                request: id(request)?,
+            }),
             ["progress", text] => Some(Self::Progress(id(text)?)),
             ["control", instance, verb] => {
                 let verb = Verb::ALL.into_iter().find(|known| known.token() == *verb)?;
@@ -223,6 +238,16 @@ pub mod filter {
     /// A dead letter by its request alone.
     pub fn dead_of(namespace: &Namespace, id: &RequestId) -> String {
         format!("{namespace}.dead.*.{id}")
+    }
+
+    /// Every mark of a replay, or those of one capability.
+    pub fn replayed(namespace: &Namespace, capability: Option<&Capability>) -> String {
+        format!("{namespace}.replayed.{}.*.*", capability.map_or("*", Capability::as_str))
+    }
+
+    /// The marks of the replays of one dead letter.
+    pub fn replayed_of(namespace: &Namespace, id: &RequestId) -> String {
+        format!("{namespace}.replayed.*.{id}.*")
     }
 
     /// Work of every lane and capability.

@@ -22,7 +22,12 @@ fn any_subject() -> impl Strategy<Value = Subject> {
         SLUG.prop_map(|text: String| Subject::Start(WorkflowName::parse(&text).unwrap())),
         (capability.clone(), ID)
             .prop_map(|(capability, key)| Subject::Unique { capability, key: UniqueKey::parse(&key).unwrap() }),
-        (capability, id).prop_map(|(capability, id)| Subject::Dead { capability, id }),
+        (capability.clone(), id.clone()).prop_map(|(capability, id)| Subject::Dead { capability, id }),
+        (capability, id.clone(), id).prop_map(|(capability, id, request)| Subject::Replayed {
+            capability,
+            id,
+            request
+        }),
         (run, step, any::<u64>()).prop_map(|(run, step, item)| Subject::StepOutcome { run, step, item }),
         (any::<bool>(), verb)
             .prop_map(|(all, verb)| Subject::Control { instance: (!all).then(InstanceId::generate), verb }),

@@ -131,7 +131,12 @@ pub fn streams(namespace: &Namespace, settings: &Settings) -> Vec<Stream> {
         Stream { max_age: Some(settings.events_kept), ..new(&names.events, "What happened", under("event.>")) },
         Stream {
             max_age: Some(settings.dead_kept),
-            ..new(&names.dead, "Requests that were given up", under("dead.*.*"))
+            ..new(
+                &names.dead,
+                "Requests that were given up, and which of them were sent again",
+                // A mark lies where its letter does, and is younger: it is there for as long as the letter is.
+                ["dead.*.*", "replayed.*.*.*"].map(|tail| format!("{namespace}.{tail}")).to_vec(),
+            )
         },
         Stream {
             max_age: Some(settings.logs_kept),

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use sortie_protocol::{
     BreakerName, Capability, InstanceId, Kind, Lane, Namespace, Operator, RequestId, RunId, StepName, Subject,
-    UniqueKey, WorkflowName, breaker, event, mark, subject,
+    UniqueKey, WorkflowName, breaker, event, mark, redrive, subject,
     subject::Verb,
     topology::{Names, Settings, bucket_subject, streams},
 };
@@ -37,6 +37,7 @@ fn subjects() -> Vec<Subject> {
         Subject::Told(id.clone()),
         Subject::StepOutcome { run: RunId::parse("r").unwrap(), step: StepName::parse("s").unwrap(), item: 0 },
         Subject::Dead { capability: capability.clone(), id: id.clone() },
+        Subject::Replayed { capability: capability.clone(), id: id.clone(), request: id.clone() },
         Subject::Progress(id),
     ];
     all.extend(Lane::ALL.map(|lane| Subject::Request { lane, capability: capability.clone() }));
@@ -52,7 +53,7 @@ fn is_listed(subject: &Subject) -> bool {
         Request { .. } | Later(_) | Cron(_) | Start(_) | Unique { .. } | Outcome(_) | Told(_) | StepOutcome { .. } => {
             true
         }
-        Dead { .. } | Progress(_) | Control { .. } => true,
+        Dead { .. } | Replayed { .. } | Progress(_) | Control { .. } => true,
     }
 }
 
@@ -83,6 +84,7 @@ fn samples() -> Vec<String> {
         bucket_subject(&names.locks, "coordinator.overdue"),
         bucket_subject(&names.desired, "a.b"),
         bucket_subject(&names.config, "a.b"),
+        bucket_subject(&names.config, &redrive::rule_key(&Kind::parse("slow").unwrap())),
         bucket_subject(&names.workflows, "audit"),
         format!("$O.{}.C.x", names.payloads),
     ]);

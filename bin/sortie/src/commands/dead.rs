@@ -1,24 +1,44 @@
 //! `sortie dead`: what was given up, why, and once more.
 
+mod archive;
+mod dropping;
+mod edit;
+mod filter;
+mod list;
+mod replay;
+mod rule;
+mod selection;
 mod show;
 
 use clap::Subcommand;
 use process::{ExitCode, Problem};
-use protocol::{Capability, DeadLetter, RequestId, limits, time};
-use serde::Serialize;
-use serde_json::Value;
 
-use crate::{output::Output, refusal, session::Session};
+use crate::session::Session;
 
 const EXAMPLES: &str = "\
 Examples:
-  sortie dead list                             what was given up, the latest last
-  sortie dead list --capability resize
-  sortie dead show req_0198…                   the whole story of one, with its body
-  sortie dead replay req_0198… req_0199…       send them again, as new requests
-  sortie dead list --json | jq -r '.[].id' | xargs sortie dead replay";
+  sortie dead list                                    what was given up, the latest last
+  sortie dead list --group-by code                    how often each code, since when, and an example
+  sortie dead list --capability resize --code 'http_*' --since 2h --replayed no
+  sortie dead show req_0198…                          the whole story of one, with its body and what followed
+  sortie dead replay req_0198… req_0199…              send them again, as new requests
+  sortie dead replay --all --code timeout --dry-run   what that would send again
+  sortie dead replay --all --code timeout --rate 50/s --stop-if-failing 20%
+  sortie dead edit req_0198…                          mend the body in $EDITOR, and send that
+  sortie dead edit req_0198… --body @mended.json
+  sortie dead export --since 1d > dead.jsonl          with their bodies, a line each
+  sortie dead import dead.jsonl                       never makes a second one
+  sortie dead drop req_0198…                          it is of no use any more
+  sortie dead drop --replayed yes --until 7d          those that were sent again, older than a week
+  sortie dead rule add slow --code timeout --delay 'exponential; first=5m'
+  sortie dead rule list                               what is sent again by itself
+  sortie dead rule remove slow
 
-/// See what was given up and why, and send it again
+A replay is a new request with a new id; the letter stays, and is marked. What was marked is not sent again unless --again
+is said, so the same command after an interruption goes on where it was.
+Exit codes: 0 done, 1 something was refused or too many failed again.";
+
+/// See what was given up and why, mend it, and send it again
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DeadArgs {
@@ -28,99 +48,25 @@ pub(crate) struct DeadArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// List dead letters, the latest last
-    List {
-        /// Only those of this capability
-        #[arg(long, value_name = "NAME")]
-        capability: Option<Capability>,
-        /// The latest so many
-        #[arg(long, value_name = "N", default_value_t = 100)]
-        limit: usize,
-    },
-    /// Show one: its failure, its attempts, its headers and its body
-    Show {
-        /// The request that was given up
-        #[arg(value_name = "ID")]
-        id: RequestId,
-    },
-    /// Send again, each as a new request with a new id; the dead letter stays
-    Replay {
-        /// The requests that were given up
-        #[arg(value_name = "ID", required = true)]
-        ids: Vec<RequestId>,
-    },
+    List(list::ListArgs),
+    Show(show::ShowArgs),
+    Edit(edit::EditArgs),
+    Replay(replay::ReplayArgs),
+    Drop(dropping::DropArgs),
+    Export(archive::ExportArgs),
+    Import(archive::ImportArgs),
+    Rule(rule::RuleArgs),
 }
 
 pub(crate) async fn run(args: DeadArgs, session: &Session) -> Result<ExitCode, Problem> {
     match args.verb {
-        Verb::List { capability, limit } => list(capability.as_ref(), limit, session).await,
-        Verb::Show { id } => show::run(&id, session).await,
-        Verb::Replay { ids } => replay(&ids, session).await,
+        Verb::List(args) => list::run(args, session).await,
+        Verb::Show(args) => show::run(&args, session).await,
+        Verb::Edit(args) => edit::run(args, session).await,
+        Verb::Replay(args) => replay::run(args, session).await,
+        Verb::Drop(args) => dropping::run(args, session).await,
+        Verb::Export(args) => archive::export(args, session).await,
+        Verb::Import(args) => archive::import(args, session).await,
+        Verb::Rule(args) => rule::run(args, session).await,
     }
-}
-
-async fn list(capability: Option<&Capability>, limit: usize, session: &Session) -> Result<ExitCode, Problem> {
-    let client = session.client().await?;
-    let letters = client.dead_letters(capability, limit).await.map_err(refusal::problem)?;
-    session.output().show(&letters, || match letters.len() {
-        0 => "nothing was given up".to_owned(),
-        count if count == limit => {
-            format!("{}\nand maybe earlier ones: see --limit", table(session.output(), &letters))
-        }
-        _ => table(session.output(), &letters),
-    })?;
-    Ok(ExitCode::Done)
-}
-
-fn table(output: Output, letters: &[DeadLetter]) -> String {
-    let rows = letters.iter().map(|letter| {
-        [
-            time::format(letter.dead_at),
-            letter.id.to_string(),
-            letter.capability.to_string(),
-            letter.attempt.to_string(),
-            letter.failure.code.clone(),
-            limits::truncate(&letter.failure.message, 120),
-        ]
-    });
-    output.table(&["GIVEN UP", "REQUEST", "CAPABILITY", "ATTEMPT", "CODE", "WHY"], rows)
-}
-
-/// What became of one dead letter that was to be sent again.
-#[derive(Serialize)]
-struct Replayed<'a> {
-    id: &'a RequestId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request: Option<RequestId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refusal: Option<String>,
-}
-
-/// Every one is tried: one that is gone keeps none of the others from being sent.
-async fn replay(ids: &[RequestId], session: &Session) -> Result<ExitCode, Problem> {
-    let client = session.client().await?;
-    let mut all = Vec::new();
-    let mut worst = ExitCode::Done;
-    for id in ids {
-        session.audit("dead-replay", id.as_str(), Value::Null).await?;
-        let replayed = match client.replay(id).await {
-            Ok(receipt) => Replayed { id, request: Some(receipt.id().clone()), refusal: None },
-            Err(error) => {
-                let problem = refusal::problem(error);
-                worst = problem.code;
-                Replayed { id, request: None, refusal: Some(problem.to_string()) }
-            }
-        };
-        all.push(replayed);
-    }
-    session.output().show(&all, || {
-        let lines = all.iter().map(|replayed| match (&replayed.request, &replayed.refusal) {
-            (Some(request), _) => format!("{} is sent again as {request}\n", replayed.id),
-            (None, refusal) => {
-                format!("{} is not sent again: {}\n", replayed.id, refusal.as_deref().unwrap_or_default())
-            }
-        });
-        lines.collect()
-    })?;
-    Ok(worst)
 }

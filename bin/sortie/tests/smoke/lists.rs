@@ -130,8 +130,9 @@ async fn a_dead_letter_is_listed_shown_and_sent_again() {
     let replay = sortie(&url, &["dead", "replay", "order-17", "order-18", "--json"]).await;
     assert_eq!(replay.code, 1, "one of them is not there: {replay:?}");
     let replayed = replay.json();
-    assert!(replayed[0]["request"].as_str().unwrap().starts_with("req_"), "{replayed}");
-    assert!(replayed[1]["refusal"].as_str().unwrap().contains("order-18"), "{replayed}");
+    let letters = &replayed["letters"];
+    assert!(letters[0]["request"].as_str().unwrap().starts_with("rep_"), "{replayed}");
+    assert!(letters[1]["refusal"].as_str().unwrap().contains("order-18"), "{replayed}");
     let names = Names::of(&fleet.namespace);
     let waiting = broker::topology::subject_counts(&fleet.connection, &names.requests, "fleet.urgent.paint").await;
     assert_eq!(waiting.unwrap().into_values().sum::<u64>(), 1);

@@ -9,7 +9,10 @@ use protocol::{
     time, topology,
 };
 use serde_json::{Value, json};
-use sortie_client::{ErrorKind, Happening, Watcher};
+use sortie_client::{
+    ErrorKind, Happening, Watcher,
+    dead::{Again, How},
+};
 
 use crate::fleet::{Fleet, SOON, echo, id, until};
 
@@ -114,19 +117,20 @@ async fn a_dead_letter_is_shown_and_sent_again_as_it_was() {
     let shown = fleet.client.dead_letter(&id("order-7")).await.unwrap().unwrap();
     assert_eq!((shown.letter.attempt, &shown.body[..]), (3, &b"\x01"[..]));
     assert!(fleet.client.dead_letter(&id("nobody")).await.unwrap().is_none());
-    assert_eq!(*fleet.client.replay(&id("nobody")).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(*fleet.client.replay(&id("nobody"), &Again::default()).await.unwrap_err().kind(), ErrorKind::NotFound);
 
-    let receipt = fleet.client.replay(&id("order-7")).await.unwrap();
+    let replayed = fleet.client.replay(&id("order-7"), &Again::default()).await.unwrap();
+    assert_eq!(replayed.how, How::Sent);
     let message = fleet.last("FLEET_REQUESTS", "fleet.urgent.echo").await.unwrap();
     let request = Request::read(&message.headers, RequestId::of_sequence(1)).unwrap();
-    assert_eq!((&request.id, request.replay_of), (receipt.id(), Some(id("order-7"))));
+    assert_eq!((&request.id, request.replay_of), (&replayed.replay.request, Some(id("order-7"))));
     assert_eq!((request.attempt, request.attempts_max, request.deadline), (1, Some(7), None));
     assert_eq!((request.timeout, &message.body[..]), (Some(Duration::from_secs(5)), &b"\x01"[..]));
     assert!(request.trace.parent.is_some());
     assert_eq!(message.headers.get("X-Tenant"), Some("blue"));
     assert_eq!(message.headers.get("Content-Type"), Some("application/msgpack"));
     assert_eq!(message.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("traceparent")).count(), 1);
-    assert_eq!(fleet.count("FLEET_DEAD").await, 100, "nothing is deleted");
+    assert_eq!(fleet.count("FLEET_DEAD").await, 101, "nothing is deleted, and the replay is marked");
 }
 
 #[tokio::test]
@@ -137,7 +141,7 @@ async fn a_large_dead_letter_keeps_its_body() {
     fleet.give_up(receipt.id(), &message.headers, b"").await;
     let shown = fleet.client.dead_letter(receipt.id()).await.unwrap().unwrap();
     assert_eq!(shown.body.len(), 1024 * 1024 + 2);
-    fleet.client.replay(receipt.id()).await.unwrap();
+    fleet.client.replay(receipt.id(), &Again::default()).await.unwrap();
     let again = fleet.last("FLEET_REQUESTS", "fleet.urgent.echo").await.unwrap();
     assert_eq!(again.headers.get("Sortie-Payload-Ref"), message.headers.get("Sortie-Payload-Ref"));
     assert!(again.body.is_empty());

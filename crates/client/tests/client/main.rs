@@ -3,6 +3,7 @@
 
 mod cancel;
 mod cluster;
+mod dead;
 mod fleet;
 mod lookups;
 mod objects;

@@ -64,6 +64,10 @@ pub const HOME: &str = "HOME";
 pub const OPERATOR: &str = "SORTIE_OPERATOR";
 /// What the system calls whoever is logged in.
 pub const LOGIN: &str = "USER";
+/// What bodies are edited with, before [`EDITOR`].
+pub const VISUAL: &str = "VISUAL";
+/// What bodies are edited with. Defaults to `vi`.
+pub const EDITOR: &str = "EDITOR";
 /// Set to anything, it turns colours off.
 pub const NO_COLOR: &str = "NO_COLOR";
 
@@ -98,6 +102,8 @@ pub const ALL: &[&str] = &[
     HOME,
     OPERATOR,
     LOGIN,
+    VISUAL,
+    EDITOR,
     NO_COLOR,
 ];
 

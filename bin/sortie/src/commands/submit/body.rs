@@ -41,6 +41,11 @@ impl Body {
         Ok(Self(bytes))
     }
 
+    /// The bytes as they are.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
     /// Begins the request, as MessagePack if that is wanted.
     pub(crate) fn request(
         self,
