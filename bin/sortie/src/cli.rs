@@ -54,7 +54,8 @@ enum Command {
 }
 
 /// Flags that few need: `--help` shows them, `-h` does not.
-const RARE: [&str; 8] = ["nkey", "user", "tls_ca", "tls_cert", "tls_key", "inbox_prefix", "log_format", "metrics"];
+const RARE: [&str; 9] =
+    ["nkey", "user", "tls_ca", "tls_cert", "tls_key", "inbox_prefix", "log_format", "ship_logs", "metrics"];
 
 impl Cli {
     /// Reads the command line; ends the process where it makes no sense, or where help was asked for.

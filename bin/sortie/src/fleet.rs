@@ -209,7 +209,7 @@ impl Children {
         let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         // Who we are elsewhere is nobody's business here, and one address serves the metrics of one process.
         let is_connection = |name: &&'static str| name.starts_with("NATS_") || name.starts_with("SORTIE_");
-        let is_kept = |name: &'static str| [variable::LOG, variable::LOG_FORMAT].contains(&name);
+        let is_kept = |name: &'static str| [variable::LOG, variable::LOG_FORMAT, variable::SHIP_LOGS].contains(&name);
         let env_removed = variable::ALL.iter().copied().filter(|name| is_connection(name) && !is_kept(name)).collect();
         Ok(Self { executable, url, env, env_removed })
     }

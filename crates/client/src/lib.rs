@@ -54,9 +54,11 @@ mod watch;
 
 pub use broker::Disposition;
 
+pub use self::agents::{AgentFilter, rank_agents};
 pub use self::breakers::NamedBreaker;
 pub use self::cancel::Cancellation;
 pub use self::client::Client;
+pub use self::control::Steering;
 pub use self::dead::StoredLetter;
 pub use self::error::{Error, ErrorKind};
 pub use self::later::Scheduled;

@@ -2,8 +2,9 @@
 
 use std::pin::pin;
 
-use broker::{Connection, Error, Kind, Link};
-use process::{ExitCode, Health, Problem, Process, Program};
+use broker::{Connection, Error, Link};
+use process::{ExitCode, Health, Problem, Process, Program, logging::Sender};
+use protocol::Kind;
 use tokio::sync::watch;
 
 use crate::{Config, Coordinator};
@@ -24,6 +25,13 @@ pub async fn serve(process: Process) -> Result<ExitCode, Problem> {
         started = Coordinator::start(&connection, config, &process.registry) => started.map_err(problem)?,
         () = process.shutdown.begun() => return Ok(ExitCode::Done),
     };
+    let shipping = match Kind::parse(PROGRAM.name) {
+        Ok(kind) => {
+            let (namespace, instance) = (settings.namespace.clone(), coordinator.instance().clone());
+            process.logs.ship(&connection, Sender { namespace, kind, instance })
+        }
+        Err(_) => None,
+    };
     let handle = coordinator.handle();
     let mut stopped = pin!(coordinator.stopped());
     let was_in_order = tokio::select! {
@@ -39,6 +47,9 @@ pub async fn serve(process: Process) -> Result<ExitCode, Problem> {
         }
     };
     tracing::info!("coordinator stopped");
+    if let Some(shipping) = shipping {
+        shipping.finish().await;
+    }
     Ok(if was_in_order { ExitCode::Done } else { ExitCode::Internal })
 }
 
@@ -70,7 +81,7 @@ async fn follow(mut link: watch::Receiver<Link>, health: &Health, asked: impl Fu
 
 fn problem(error: Error) -> Problem {
     match error.kind() {
-        Kind::NotFound => Problem::new(ExitCode::Again, error.to_string()),
+        broker::Kind::NotFound => Problem::new(ExitCode::Again, error.to_string()),
         _ => error.into(),
     }
 }
@@ -81,7 +92,7 @@ mod tests {
 
     #[test]
     fn missing_streams_mean_start_me_again() {
-        assert_eq!(problem(Error::new(Kind::NotFound, "no stream")).code, ExitCode::Again);
-        assert_eq!(problem(Error::new(Kind::Forbidden, "no")).code, ExitCode::Refused);
+        assert_eq!(problem(Error::new(broker::Kind::NotFound, "no stream")).code, ExitCode::Again);
+        assert_eq!(problem(Error::new(broker::Kind::Forbidden, "no")).code, ExitCode::Refused);
     }
 }

@@ -1,6 +1,7 @@
 //! What every Sortie binary does the same way: settings, logs, metrics endpoint, signals, exit codes.
 //!
-//! It is not where work is done, and it never talks to the broker: it says where the broker is.
+//! It is not where work is done. It says where the broker is, and talks to it only to ship log lines, over a connection
+//! that it is given.
 //!
 //! ```text
 //! flags ─┐
@@ -37,6 +38,7 @@ pub mod signals;
 
 pub use exit::{ExitCode, ExitError, Problem, leave};
 pub use health::{Condition, Health};
+pub use logging::Logs;
 pub use run::{Process, Program, run};
 pub use settings::{ProcessArgs, Settings};
 pub use signals::Shutdown;

@@ -1,14 +1,31 @@
-//! Logs: events with fields on standard error, for people or for machines.
+//! Logs: events with fields on standard error, for people or for machines, and shipped to the fleet's log.
+//!
+//! ```text
+//!   tracing --+-- filter --> standard error
+//!             +-- filter --> bounded channel --> shipper --> fleet.log.<kind>.<instance>
+//! ```
+
+mod collect;
+mod logs;
+mod ship;
 
 use std::io::IsTerminal;
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
+pub use self::logs::{LevelError, Logs};
+pub use self::ship::{Sender, Shipping};
 use crate::settings::{Environment, Faults, environment as variable};
 
 /// What services log unless something else is said. The NATS client repeats what we log ourselves.
 pub const LEVEL_DEFAULT: &str = "info,async_nats=warn";
+
+/// What is shipped unless something else is said.
+pub const SHIPPED_DEFAULT: &str = "info";
+
+/// Ships nothing, and stands for the filter that lets nothing through.
+const OFF: &str = "off";
 
 /// The flags for it.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -20,6 +37,10 @@ pub struct LogArgs {
     /// What to log: a level, or levels by module as in `info,broker=debug` [env: SORTIE_LOG]
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log_level: Option<String>,
+    /// What agents and coordinators ship to the fleet's log, which `sortie logs` shows: levels as above, or off
+    /// [env: SORTIE_SHIP_LOGS] [default: info]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub ship_logs: Option<String>,
 }
 
 /// How an event is written.
@@ -38,6 +59,9 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// In the syntax of `tracing`'s `EnvFilter`. Defaults to [`LEVEL_DEFAULT`] in services.
     pub level: String,
+    /// What is shipped to the fleet's log by processes that ship, in the same syntax; none for nothing. Defaults to
+    /// [`SHIPPED_DEFAULT`].
+    pub shipped: Option<String>,
     /// Whether to colour. Defaults to yes on a terminal, unless NO_COLOR is set.
     pub colour: bool,
 }
@@ -58,17 +82,20 @@ impl LogArgs {
                 LogFormat::Human
             }),
         };
-        let level = match either(&self.log_level, "--log-level", environment, variable::LOG) {
-            None => level,
+        let mut levels = |flag, name, variable, default: &str| match either(flag, name, environment, variable) {
+            None => default.to_owned(),
             Some((place, text)) => {
-                if let Err(error) = EnvFilter::builder().parse(text) {
-                    faults.add(place, format!("`{text}` is no level (error, warn, info, debug, trace): {error}"));
+                if let Err(error) = filter_of(text) {
+                    faults.add(place, error);
                 }
-                text
+                text.to_owned()
             }
         };
+        let level = levels(&self.log_level, "--log-level", variable::LOG, level);
+        let shipped = levels(&self.ship_logs, "--ship-logs", variable::SHIP_LOGS, SHIPPED_DEFAULT);
+        let shipped = (!shipped.trim().eq_ignore_ascii_case(OFF)).then_some(shipped);
         let colour = terminal && environment.get(variable::NO_COLOR).is_none();
-        faults.finish(LogSettings { format, level: level.to_owned(), colour })
+        faults.finish(LogSettings { format, level, shipped, colour })
     }
 }
 
@@ -84,18 +111,28 @@ fn either<'a>(
     }
 }
 
-/// Begins to log, panics included. In a process that logs already it changes nothing.
-pub fn init(settings: &LogSettings) {
-    let filter = EnvFilter::builder().parse_lossy(&settings.level);
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(settings.colour);
-    let begun = match settings.format {
-        LogFormat::Human => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
-    if begun.is_ok() && settings.format == LogFormat::Json {
+/// A filter from levels. A word that is no level would else be taken for a module of which everything is logged, and all
+/// others would fall silent.
+fn filter_of(text: &str) -> Result<EnvFilter, String> {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", OFF];
+    let explain = |why: &str| format!("`{text}` is no level (error, warn, info, debug, trace, off): {why}");
+    for part in text.split(',').map(str::trim) {
+        if !part.contains(['=', '[']) && !LEVELS.contains(&part.to_ascii_lowercase().as_str()) {
+            return Err(explain("levels by module are written like `info,sortie_worker=debug`"));
+        }
+    }
+    EnvFilter::builder().parse(text).map_err(|error| explain(&error.to_string()))
+}
+
+/// Begins to log, panics included, and to collect for the fleet's log where the process ships. In a process that logs
+/// already it changes nothing.
+pub fn init(settings: &LogSettings, ships: bool) -> Logs {
+    let shipped = settings.shipped.as_deref().filter(|_| ships);
+    let logs = logs::begin(settings, shipped);
+    if logs.is_ours() && settings.format == LogFormat::Json {
         log_panics();
     }
+    logs
 }
 
 /// A panic is told on standard error by Rust itself, in a form that readers of JSON lines trip over.
@@ -113,7 +150,7 @@ mod tests {
     use super::*;
 
     fn args(format: Option<&str>, level: Option<&str>) -> LogArgs {
-        LogArgs { log_format: format.map(Into::into), log_level: level.map(Into::into) }
+        LogArgs { log_format: format.map(Into::into), log_level: level.map(Into::into), ship_logs: None }
     }
 
     #[test]
@@ -124,7 +161,19 @@ mod tests {
         let settings = args(Some("human"), Some("debug,broker=trace")).resolve(&environment, "info").unwrap();
         assert_eq!((settings.format, settings.level.as_str()), (LogFormat::Human, "debug,broker=trace"));
         let settings = args(None, None).resolve(&Environment::default(), LEVEL_DEFAULT).unwrap();
-        assert_eq!(settings.level, LEVEL_DEFAULT);
+        assert_eq!((settings.level.as_str(), settings.shipped.as_deref()), (LEVEL_DEFAULT, Some("info")));
+        let environment = Environment::of([(variable::SHIP_LOGS, "OFF")]);
+        assert_eq!(args(None, None).resolve(&environment, "info").unwrap().shipped, None);
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_no_module() {
+        for good in ["info", "Debug", "off", "info,broker=debug", "broker=trace", "a[span]=debug"] {
+            assert!(filter_of(good).is_ok(), "{good}");
+        }
+        for bad in ["verbose", "", "info,broker", "broker=loud", "info broker=debug"] {
+            assert!(filter_of(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{
     endpoint::{Endpoint, MetricsAddress},
     exit::{self, ExitCode, Problem},
     health::Health,
-    logging::{self, LEVEL_DEFAULT, LogFormat},
+    logging::{self, LEVEL_DEFAULT, LogFormat, Logs},
     metrics,
     settings::{Environment, ProcessArgs, Settings},
     signals::{Listener, OnSignal, Shutdown},
@@ -32,6 +32,8 @@ pub struct Program {
     pub version: &'static str,
     /// What it logs if nothing is said.
     pub log_level: &'static str,
+    /// Whether it ships what it logs to the fleet's log, unless something else is said.
+    pub ships_logs: bool,
     /// What the first signal does.
     pub on_signal: OnSignal,
 }
@@ -39,12 +41,12 @@ pub struct Program {
 impl Program {
     /// Something that runs until it is told to stop: logs what it does, drains at the first signal.
     pub const fn service(name: &'static str, version: &'static str) -> Self {
-        Self { name, version, log_level: LEVEL_DEFAULT, on_signal: OnSignal::Drain }
+        Self { name, version, log_level: LEVEL_DEFAULT, ships_logs: true, on_signal: OnSignal::Drain }
     }
 
     /// Something that a person waits for: logs warnings only, leaves at the first signal.
     pub const fn command(name: &'static str, version: &'static str) -> Self {
-        Self { name, version, log_level: "warn", on_signal: OnSignal::Leave }
+        Self { name, version, log_level: "warn", ships_logs: false, on_signal: OnSignal::Leave }
     }
 
     /// The same, but the first signal only asks it to stop: [`Process::shutdown`] has to be heeded.
@@ -71,6 +73,8 @@ pub struct Process {
     pub settings: Settings,
     /// The environment the settings came from.
     pub environment: Environment,
+    /// What it logs, to be changed while it runs, and where that is shipped from.
+    pub logs: Logs,
     /// Where its parts register what they measure.
     pub registry: Registry,
     /// Where its parts say how they are.
@@ -100,11 +104,12 @@ where
         Err(faults) => return tell(name, LogFormat::Human, &faults.into()),
     };
     let format = settings.log.format;
-    logging::init(&settings.log);
+    let logs = logging::init(&settings.log, program.ships_logs);
     let process = Process {
         program,
         settings,
         environment,
+        logs,
         registry: Registry::new(),
         health: Health::new(),
         shutdown: Shutdown::new(),
@@ -125,7 +130,9 @@ where
     let internal =
         |what: &str, error: &dyn std::fmt::Display| Problem::new(ExitCode::Internal, format!("cannot {what}: {error}"));
     metrics::register(&process.registry, process.program.name, process.program.version)
+        .and_then(|()| process.logs.register(&process.registry))
         .map_err(|error| internal("register metrics", &error))?;
+    let shutdown = process.shutdown.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name(process.program.name)
@@ -150,7 +157,10 @@ where
     });
     // A thread that waits for input would keep an ordinary drop for ever.
     runtime.shutdown_background();
-    ended
+    match ended {
+        Ok(ExitCode::Done) if shutdown.is_again() => Ok(ExitCode::Again),
+        ended => ended,
+    }
 }
 
 async fn serve(address: MetricsAddress, process: &Process, end: CancellationToken) -> Result<task::Owned<()>, Problem> {

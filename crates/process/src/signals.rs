@@ -3,6 +3,11 @@
 //! SIGTERM and SIGINT count. SIGHUP (the terminal is gone) asks for an orderly end too, but never is the
 //! second signal, because shell and kernel both send it; under `nohup` it stays ignored.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +18,7 @@ use crate::exit::{self, ExitCode};
 pub struct Shutdown {
     orderly: CancellationToken,
     hurried: CancellationToken,
+    again: Arc<AtomicBool>,
 }
 
 impl Shutdown {
@@ -24,6 +30,20 @@ impl Shutdown {
     /// Asks for an orderly end, as the first signal does.
     pub fn begin(&self) {
         self.orderly.cancel();
+    }
+
+    /// Asks for an orderly end, after which whoever started the process is to start it again: [`run`](crate::run())
+    /// then leaves with 75 in place of 0.
+    pub fn begin_again(&self) {
+        if !self.has_begun() {
+            self.again.store(true, Ordering::Release);
+        }
+        self.begin();
+    }
+
+    /// Whether the process is to be started again after its orderly end.
+    pub fn is_again(&self) -> bool {
+        self.again.load(Ordering::Acquire)
     }
 
     /// Whether it was asked for.
@@ -85,12 +105,15 @@ impl Listener {
 
     /// Turns signals into the wish to end, and then into the end.
     pub async fn listen(mut self, shutdown: Shutdown, on_signal: OnSignal) {
+        let mut is_first = true;
         loop {
             let (name, code) = self.next().await;
             if on_signal == OnSignal::Leave {
                 exit::leave(code);
             }
-            if !shutdown.has_begun() {
+            // The wish may have come another way before: the first signal then says the same once more, and a supervisor
+            // that sends it must not cut the orderly end short.
+            if std::mem::take(&mut is_first) {
                 tracing::info!(signal = name, "stopping; a second signal stops at once");
                 shutdown.begin();
             } else if name != HANG_UP {

@@ -79,6 +79,12 @@ codes! {
     NOT_FOUND = "not_found", Validation, Low, false;
     /// What the request names may not be touched.
     FORBIDDEN = "forbidden", Permission, Medium, false;
+    /// Agents know no such verb.
+    UNKNOWN_VERB = "unknown_verb", Validation, Low, false;
+    /// This agent cannot do it.
+    UNSUPPORTED = "unsupported", Configuration, Low, false;
+    /// An agent that is about to end does it no more.
+    DRAINING = "draining", Process, Low, false;
 }
 
 /// What is known of a code, if it is one of ours.

@@ -31,6 +31,7 @@ pub mod event;
 pub mod failure;
 pub mod header;
 pub mod limits;
+pub mod log_line;
 pub mod mark;
 pub mod name;
 pub mod outcome;

@@ -108,6 +108,21 @@ impl AgentEntry {
         format!("{}.{}", self.kind, self.instance)
     }
 
+    /// The share of its slots that is taken: 0 when it is idle, 1 when it is full.
+    pub fn load(&self) -> f64 {
+        self.slots_busy as f64 / self.slots.max(1) as f64
+    }
+
+    /// Whether it takes nothing more, for good.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.state, State::Draining | State::Stopped | State::Failed)
+    }
+
+    /// Whether it has left: its entry stands there a while longer.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.state, State::Stopped | State::Failed)
+    }
+
     /// Whether it serves a capability.
     pub fn serves(&self, capability: &Capability) -> bool {
         self.capabilities.iter().any(|entry| entry.name == *capability)

@@ -8,7 +8,8 @@ use crate::{
     AttemptRecord, DeadLetter, Failure, RedriveRule, Replay,
     audit::AuditRecord,
     breaker::Breaker,
-    control::{CancelNotice, Inspection, Progress},
+    control::{CancelNotice, ControlAnswer, Inspection, Progress, SetLog, SetSlots},
+    log_line::LogLine,
     mark::{Mark, UniqueTries},
     registry::AgentEntry,
 };
@@ -21,13 +22,17 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("audit-record.json", of::<AuditRecord>()),
         ("breaker.json", of::<Breaker>()),
         ("cancel-notice.json", of::<CancelNotice>()),
+        ("control-answer.json", of::<ControlAnswer>()),
         ("dead-letter.json", of::<DeadLetter>()),
         ("failure.json", of::<Failure>()),
         ("inspection.json", of::<Inspection>()),
+        ("log-line.json", of::<LogLine>()),
         ("mark.json", of::<Mark>()),
         ("progress.json", of::<Progress>()),
         ("redrive-rule.json", of::<RedriveRule>()),
         ("replay.json", of::<Replay>()),
+        ("set-log.json", of::<SetLog>()),
+        ("set-slots.json", of::<SetSlots>()),
         ("unique-tries.json", of::<UniqueTries>()),
     ]
 }

@@ -108,6 +108,13 @@ pub enum Subject {
         /// What to do.
         verb: Verb,
     },
+    /// A log line: `log.<kind>.<instance>`.
+    Log {
+        /// What the process is an instance of.
+        kind: Kind,
+        /// The process.
+        instance: InstanceId,
+    },
 }
 
 /// What agents can be told.
@@ -117,18 +124,50 @@ pub enum Verb {
     Cancel,
     /// Say what you are and do.
     Inspect,
+    /// Pull no more, end what you have, exit with 0.
+    Drain,
+    /// Pull no more until you are resumed.
+    Pause,
+    /// Pull again.
+    Resume,
+    /// Have another number of slots.
+    SetSlots,
+    /// Log more or less.
+    SetLog,
+    /// Drain, then exit with 75 to be started again.
+    Restart,
 }
 
 impl Verb {
     /// All verbs.
-    pub const ALL: [Self; 2] = [Self::Cancel, Self::Inspect];
+    pub const ALL: [Self; 8] = [
+        Self::Cancel,
+        Self::Inspect,
+        Self::Drain,
+        Self::Pause,
+        Self::Resume,
+        Self::SetSlots,
+        Self::SetLog,
+        Self::Restart,
+    ];
 
     /// The subject token.
     pub fn token(self) -> &'static str {
         match self {
             Self::Cancel => "cancel",
             Self::Inspect => "inspect",
+            Self::Drain => "drain",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::SetSlots => "set-slots",
+            Self::SetLog => "set-log",
+            Self::Restart => "restart",
         }
+    }
+
+    /// The inverse of [`Verb::token`].
+    pub fn parse(token: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.token() == token)
     }
 }
 
@@ -151,6 +190,7 @@ impl Subject {
                 let instance = instance.as_ref().map_or("all", InstanceId::as_str);
                 format!("{namespace}.control.{instance}.{}", verb.token())
             }
+            Self::Log { kind, instance } => format!("{namespace}.log.{kind}.{instance}"),
         }
     }
 
@@ -183,12 +223,15 @@ impl Subject {
             }),
             ["progress", text] => Some(Self::Progress(id(text)?)),
             ["control", instance, verb] => {
-                let verb = Verb::ALL.into_iter().find(|known| known.token() == *verb)?;
+                let verb = Verb::parse(verb)?;
                 let instance = match *instance {
                     "all" => None,
                     one => Some(InstanceId::parse(one).ok()?),
                 };
                 Some(Self::Control { instance, verb })
+            }
+            ["log", kind, instance] => {
+                Some(Self::Log { kind: Kind::parse(kind).ok()?, instance: InstanceId::parse(instance).ok()? })
             }
             [lane, capability] => {
                 Some(Self::Request { lane: Lane::parse(lane)?, capability: Capability::parse(capability).ok()? })
@@ -213,7 +256,7 @@ pub fn stored_step_outcome(namespace: &Namespace, run: &RunId, step: &StepName, 
 
 /// Filters for readers, each covering every subject of one kind.
 pub mod filter {
-    use crate::{Capability, Namespace, RequestId};
+    use crate::{Capability, InstanceId, Kind, Namespace, RequestId};
 
     /// Every schedule of a retry or delay.
     pub fn later(namespace: &Namespace) -> String {
@@ -258,6 +301,16 @@ pub mod filter {
     /// Unique work of one capability, or of all.
     pub fn unique(namespace: &Namespace, capability: Option<&Capability>) -> String {
         format!("{namespace}.unique.{}.*", capability.map_or("*", Capability::as_str))
+    }
+
+    /// Every verb for one agent, known or not; or every verb for all agents.
+    pub fn control(namespace: &Namespace, instance: Option<&InstanceId>) -> String {
+        format!("{namespace}.control.{}.*", instance.map_or("all", InstanceId::as_str))
+    }
+
+    /// Log lines of every process, or of those of a kind, or of one instance.
+    pub fn logs(namespace: &Namespace, kind: Option<&Kind>, instance: Option<&InstanceId>) -> String {
+        format!("{namespace}.log.{}.{}", kind.map_or("*", Kind::as_str), instance.map_or("*", InstanceId::as_str))
     }
 
     /// Progress of every request.

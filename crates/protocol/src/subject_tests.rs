@@ -31,6 +31,10 @@ fn any_subject() -> impl Strategy<Value = Subject> {
         (run, step, any::<u64>()).prop_map(|(run, step, item)| Subject::StepOutcome { run, step, item }),
         (any::<bool>(), verb)
             .prop_map(|(all, verb)| Subject::Control { instance: (!all).then(InstanceId::generate), verb }),
+        SLUG.prop_map(|text: String| Subject::Log {
+            kind: Kind::parse(&text).unwrap(),
+            instance: InstanceId::generate()
+        }),
     ]
 }
 

@@ -39,6 +39,7 @@ fn subjects() -> Vec<Subject> {
         Subject::Dead { capability: capability.clone(), id: id.clone() },
         Subject::Replayed { capability: capability.clone(), id: id.clone(), request: id.clone() },
         Subject::Progress(id),
+        Subject::Log { kind: Kind::parse("echo").unwrap(), instance: InstanceId::parse("ins_1").unwrap() },
     ];
     all.extend(Lane::ALL.map(|lane| Subject::Request { lane, capability: capability.clone() }));
     all.extend(Verb::ALL.map(|verb| Subject::Control { instance: None, verb }));
@@ -53,7 +54,7 @@ fn is_listed(subject: &Subject) -> bool {
         Request { .. } | Later(_) | Cron(_) | Start(_) | Unique { .. } | Outcome(_) | Told(_) | StepOutcome { .. } => {
             true
         }
-        Dead { .. } | Replayed { .. } | Progress(_) | Control { .. } => true,
+        Dead { .. } | Replayed { .. } | Progress(_) | Control { .. } | Log { .. } => true,
     }
 }
 
@@ -73,7 +74,6 @@ fn samples() -> Vec<String> {
     all.extend(topics.map(|topic| subject::event(&namespace, &format!("{topic}.x"))));
     all.push(subject::event(&namespace, "orders.paid"));
     all.push(subject::audit(&namespace, &Operator::nearest("me"), "queue-pause"));
-    all.push(format!("{namespace}.log.echo.{instance}"));
     all.push(format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{}.echo", names.requests));
     all.extend([
         bucket_subject(&names.agents, &format!("echo.{instance}")),

@@ -39,6 +39,7 @@ pub struct Builder {
     kind: String,
     config: Config,
     is_configured: bool,
+    is_in_process: bool,
     declared: Vec<Declared>,
     layers: Vec<AnyLayer>,
     shared: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
@@ -46,6 +47,7 @@ pub struct Builder {
     on_stop: Option<Hook>,
     shutdown: Option<Shutdown>,
     health: process::Health,
+    logs: process::Logs,
     registry: Registry,
 }
 
@@ -65,6 +67,7 @@ impl Worker {
             kind: kind.into(),
             config: Config::default(),
             is_configured: false,
+            is_in_process: false,
             declared: Vec::new(),
             layers: Vec::new(),
             shared: HashMap::new(),
@@ -72,6 +75,7 @@ impl Worker {
             on_stop: None,
             shutdown: None,
             health: process::Health::new(),
+            logs: process::Logs::default(),
             registry: Registry::new(),
         }
     }
@@ -193,7 +197,7 @@ impl Builder {
         self
     }
 
-    /// Takes broker, namespace, shutdown, metrics and health from a process that is set up.
+    /// Takes broker, namespace, shutdown, metrics, health and logs from a process that is set up.
     pub fn in_process(mut self, process: &Process) -> Self {
         self.config.broker = process.settings.connection.options(process.program.name);
         self.config.namespace = process.settings.connection.namespace.clone();
@@ -201,14 +205,19 @@ impl Builder {
         self.shutdown = Some(process.shutdown.clone());
         self.registry = process.registry.clone();
         self.health = process.health.clone();
+        self.logs = process.logs.clone();
+        self.is_in_process = true;
         self
     }
 
     /// Runs until a drain is asked for and done. Handlers run on the runtime that this is called on; pulling,
     /// extending and storing run on a thread of their own, so that a handler that blocks cannot starve them.
     ///
+    /// Told to restart (`sortie agents restart`), it drains, and a process that was set up by `process::run` exits with
+    /// 75; outside of one, this ends with `Again`.
+    ///
     /// # Errors
-    /// `Configuration` with every fault at once, `Broker`, `Drift`, `StartHook`, `Stuck`.
+    /// `Configuration` with every fault at once, `Broker`, `Drift`, `StartHook`, `Stuck`, `Again`.
     pub async fn run(mut self) -> Result<(), Error> {
         let signals = self.find_surroundings()?;
         let (kind, served_names) = self.check()?;
@@ -216,12 +225,16 @@ impl Builder {
             hook().await.map_err(|failure| Error::new(Kind::StartHook, format!("start hook: {failure}")))?;
         }
         let on_stop = self.on_stop.take();
+        let (shutdown, is_in_process) = (self.shutdown.clone().unwrap_or_default(), self.is_in_process);
         let ended = self.run_machinery(kind, served_names).await;
         drop(signals);
         if let Some(hook) = on_stop
             && let Err(failure) = hook().await
         {
             tracing::warn!(%failure, "stop hook failed");
+        }
+        if ended.is_ok() && shutdown.is_again() && !is_in_process {
+            return Err(Error::new(Kind::Again, "it was told to restart: start the process again"));
         }
         ended
     }

@@ -39,6 +39,14 @@ pub(crate) struct Surroundings {
     pub(crate) shared: Shared,
 }
 
+impl Surroundings {
+    /// Who ships this worker's log lines.
+    pub(crate) fn sender(&self) -> process::logging::Sender {
+        let (namespace, kind, instance) = (self.namespace.clone(), self.kind.clone(), self.instance.clone());
+        process::logging::Sender { namespace, kind, instance }
+    }
+}
+
 /// One attempt: what it knows of itself, and what it can say and ask while it runs. Clones are the same attempt.
 #[derive(Clone, Debug)]
 pub struct Context {

@@ -17,6 +17,8 @@ pub enum Kind {
     StartHook,
     /// Every slot is held by a handler that ignores its end, or the worker no longer consumes: start it again.
     Stuck,
+    /// It was told to restart, and has drained: start it again.
+    Again,
 }
 
 /// Why a worker could not start, or ended by itself.
@@ -63,7 +65,7 @@ impl ExitError for Error {
     fn exit_code(&self) -> ExitCode {
         match (self.kind, self.broker) {
             // Whoever starts it again may find the streams.
-            (Kind::Broker, Some(broker::Kind::NotFound)) => ExitCode::Again,
+            (Kind::Broker, Some(broker::Kind::NotFound)) | (Kind::Again, _) => ExitCode::Again,
             (Kind::Broker, Some(kind)) => broker::Error::new(kind, "").exit_code(),
             (Kind::Configuration | Kind::Drift, _) => ExitCode::Configuration,
             (Kind::Broker | Kind::StartHook | Kind::Stuck, _) => ExitCode::Internal,

@@ -37,6 +37,11 @@ impl Hands {
         Held { hands: Arc::clone(self), key }
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// The oldest of them, as many as an answer may hold.
     pub(crate) fn list(&self) -> Vec<InHand> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).values().take(IN_HAND_MAX).cloned().collect()

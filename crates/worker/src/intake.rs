@@ -102,6 +102,7 @@ impl Intake {
         let machinery = Arc::clone(&self.machinery);
         let mut link = machinery.connection.link();
         let mut generation = link.borrow_and_update().generation;
+        let mut paused = machinery.pause.watch();
         while !machinery.shutdown.has_begun() {
             self.fill().await?;
             let is_soon = !self.crossed.is_empty() || self.busy_since.is_some();
@@ -110,6 +111,7 @@ impl Intake {
                 () = machinery.slots.freed() => None,
                 Some(_) = self.jobs.join_next(), if !self.jobs.is_empty() => None,
                 _ = link.changed() => None,
+                _ = paused.changed() => None,
                 () = tokio::time::sleep(if is_soon { TICK } else { TICK_IDLE }) => None,
                 () = machinery.shutdown.begun() => None,
             };
@@ -133,10 +135,8 @@ impl Intake {
         // Past the grace handlers get their stop grace, and then naks must leave.
         let last = over + self.machinery.config.stop_grace + Duration::from_secs(2);
         loop {
-            for (route, delivery) in self.crossed.drain(..) {
-                let slot = self.machinery.slots.take(self.machinery.routes[route].served);
-                let mut job = Job::new(&self.machinery, route, delivery, slot);
-                self.jobs.spawn(async move { job.hand_back().await });
+            while let Some((route, delivery)) = self.crossed.pop_front() {
+                self.hand_back(route, delivery);
             }
             if self.closing.is_empty() && (self.jobs.is_empty() || self.machinery.slots.is_idle()) {
                 return;
@@ -165,6 +165,12 @@ impl Intake {
     async fn fill(&mut self) -> Result<(), Error> {
         if !self.is_up {
             // What is sent now would wait in a buffer, and then all arrive at once.
+            return Ok(());
+        }
+        if self.machinery.pause.is_set() {
+            if self.inbox.is_some() {
+                self.close_inbox().await;
+            }
             return Ok(());
         }
         // Slots that neither run, nor are promised to a pull, nor to what crossed.
@@ -269,8 +275,22 @@ impl Intake {
         Some(feed)
     }
 
-    /// Begins what is in hand while slots are free.
+    /// Gives a message back that was not begun.
+    fn hand_back(&mut self, route: usize, delivery: Delivery) {
+        let slot = self.machinery.slots.take(self.machinery.routes[route].served);
+        let mut job = Job::new(&self.machinery, route, delivery, slot);
+        self.jobs.spawn(async move { job.hand_back().await });
+    }
+
+    /// Begins what is in hand while slots are free. A paused worker begins nothing: whatever comes in yet crossed the pause
+    /// on its way, and somebody else may have it.
     fn begin_crossed(&mut self) {
+        if self.machinery.pause.is_set() {
+            while let Some((index, delivery)) = self.crossed.pop_front() {
+                self.hand_back(index, delivery);
+            }
+            return;
+        }
         let mut waiting = VecDeque::new();
         while let Some((index, delivery)) = self.crossed.pop_front() {
             let served = self.machinery.routes[index].served;
@@ -296,9 +316,7 @@ impl Intake {
             }
             let served = &self.machinery.served[self.machinery.routes[index].served];
             self.machinery.metrics.crossed(served.capability.as_str());
-            let slot = self.machinery.slots.take(self.machinery.routes[index].served);
-            let mut job = Job::new(&self.machinery, index, delivery, slot);
-            self.jobs.spawn(async move { job.hand_back().await });
+            self.hand_back(index, delivery);
         }
         if now.saturating_duration_since(self.looked) < TICK_IDLE {
             return;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     BoxService, CapabilityConfig, Config, Metrics, Shutdown, cancels::Cancels, context::Surroundings, gate::Gate,
-    hold::Holds, in_hand::Hands, lookup::Lookup, marks::Marks, slots::Slots,
+    hold::Holds, in_hand::Hands, lookup::Lookup, marks::Marks, pause::Pause, slots::Slots,
 };
 
 /// How often, and how far apart, the proof of a cancellation is looked for.
@@ -52,6 +52,8 @@ pub(crate) struct Machinery {
     pub(crate) cancels: Cancels,
     pub(crate) gate: Gate,
     pub(crate) slots: Arc<Slots>,
+    pub(crate) pause: Pause,
+    pub(crate) logs: process::Logs,
     pub(crate) metrics: Metrics,
     pub(crate) surroundings: Arc<Surroundings>,
     pub(crate) served: Vec<Served>,

@@ -32,7 +32,9 @@ pub(crate) struct Presence {
     machinery: Arc<Machinery>,
     bucket: Bucket,
     entry: Arc<Mutex<AgentEntry>>,
-    _service: Option<Service>,
+    /// One write at a time, so that none overtakes a later one.
+    writing: tokio::sync::Mutex<()>,
+    service: Option<Service>,
 }
 
 impl Presence {
@@ -60,10 +62,16 @@ impl Presence {
             });
         }
         let entry = Arc::new(Mutex::new(first_entry(machinery, capabilities)));
-        let mut presence = Self { machinery: Arc::clone(machinery), bucket, entry, _service: None };
-        presence.write(State::Ready, machinery.config.registry_ttl).await?;
+        let mut presence = Self {
+            machinery: Arc::clone(machinery),
+            bucket,
+            entry,
+            writing: tokio::sync::Mutex::new(()),
+            service: None,
+        };
+        presence.write().await?;
         presence.join().await;
-        presence._service = presence.serve().await;
+        presence.service = presence.serve().await;
         Ok(presence)
     }
 
@@ -73,7 +81,7 @@ impl Presence {
         let mut ticks = tokio::time::interval(config.registry_interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut clock = tokio::time::interval(CLOCK_INTERVAL);
-        let mut state = State::Ready;
+        let mut drains = false;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
@@ -83,25 +91,45 @@ impl Presence {
                     }
                     continue;
                 }
-                () = self.machinery.shutdown.begun(), if state == State::Ready => state = State::Draining,
+                () = self.machinery.shutdown.begun(), if !drains => drains = true,
             }
-            if let Err(error) = self.write(state, config.registry_ttl).await {
-                tracing::warn!(%error, "registry entry not renewed");
-            }
+            self.tell().await;
         }
+    }
+
+    /// Says now what is.
+    pub(crate) async fn tell(&self) {
+        if let Err(error) = self.write().await {
+            tracing::warn!(%error, "registry entry not renewed");
+        }
+    }
+
+    /// What is, and what is in hand.
+    pub(crate) fn inspection(&self) -> Inspection {
+        inspect(&self.entry, &self.machinery)
+    }
+
+    /// Whether the micro service answers whoever inspects.
+    pub(crate) fn is_service(&self) -> bool {
+        self.service.is_some()
     }
 
     /// Says that the agent left by itself.
     pub(crate) async fn leave(&self) {
-        if let Err(error) = self.write(State::Stopped, STOPPED_TTL).await {
+        if let Err(error) = self.put(Some(State::Stopped), STOPPED_TTL).await {
             tracing::debug!(%error, "registry entry not written; it expires by itself");
         }
     }
 
-    async fn write(&self, state: State, ttl: Duration) -> Result<(), broker::Error> {
+    async fn write(&self) -> Result<(), broker::Error> {
+        self.put(None, self.machinery.config.registry_ttl).await
+    }
+
+    async fn put(&self, state: Option<State>, ttl: Duration) -> Result<(), broker::Error> {
+        let _writing = self.writing.lock().await;
         let entry = {
             let mut entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
-            refresh(&mut entry, &self.machinery, state);
+            refresh(&mut entry, &self.machinery, state.unwrap_or_else(|| self.machinery.state()));
             entry.clone()
         };
         let body = serde_json::to_vec(&entry).unwrap_or_default();
@@ -139,15 +167,10 @@ impl Presence {
             inspect_subject: Subject::Control { instance, verb: Verb::Inspect }.render(&machinery.config.namespace),
         };
         let (entry, weak) = (Arc::clone(&self.entry), Arc::downgrade(machinery));
+        // The service must not keep what it tells of alive.
         let inspect = move || {
-            let mut entry = entry.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut in_hand = Vec::new();
-            if let Some(machinery) = weak.upgrade() {
-                let state = entry.state;
-                refresh(&mut entry, &machinery, state);
-                in_hand = machinery.hands.list();
-            }
-            serde_json::to_value(Inspection { entry: entry.clone(), in_hand }).unwrap_or_default()
+            let inspection = weak.upgrade().map(|machinery| inspect(&entry, &machinery));
+            inspection.and_then(|inspection| serde_json::to_value(inspection).ok()).unwrap_or_default()
         };
         match Service::start(&machinery.connection, info, inspect).await {
             Ok(service) => Some(service),
@@ -157,6 +180,12 @@ impl Presence {
             }
         }
     }
+}
+
+fn inspect(entry: &Mutex<AgentEntry>, machinery: &Machinery) -> Inspection {
+    let mut entry = entry.lock().unwrap_or_else(PoisonError::into_inner);
+    refresh(&mut entry, machinery, machinery.state());
+    Inspection { entry: entry.clone(), in_hand: machinery.hands.list() }
 }
 
 fn first_entry(machinery: &Machinery, capabilities: Vec<CapabilityEntry>) -> AgentEntry {
@@ -184,6 +213,7 @@ fn refresh(entry: &mut AgentEntry, machinery: &Machinery, state: State) {
     let capabilities = machinery.served.iter().map(|served| served.capability.as_str());
     let stuck = machinery.slots.stuck();
     entry.state = state;
+    entry.slots = machinery.slots.total();
     entry.slots_busy = machinery.slots.busy();
     entry.counts = machinery.metrics.counts(capabilities);
     entry.seen_at = machinery.clock.now();

@@ -14,8 +14,9 @@ const UNSETTLED_MAX: usize = 1_000;
 /// The slots of a worker.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    total: usize,
-    caps: Vec<usize>,
+    total: AtomicUsize,
+    /// Those of capabilities that have one of their own.
+    caps: Vec<Option<usize>>,
     busy: AtomicUsize,
     busy_per_capability: Vec<AtomicUsize>,
     unsettled: AtomicUsize,
@@ -35,10 +36,10 @@ pub(crate) struct Slot {
 impl Slots {
     pub(crate) fn new(total: usize, caps: Vec<Option<usize>>) -> Arc<Self> {
         Arc::new(Self {
-            total,
+            total: AtomicUsize::new(total),
             busy_per_capability: caps.iter().map(|_| AtomicUsize::new(0)).collect(),
             stuck_per_capability: caps.iter().map(|_| AtomicUsize::new(0)).collect(),
-            caps: caps.into_iter().map(|cap| cap.unwrap_or(total).min(total)).collect(),
+            caps,
             busy: AtomicUsize::new(0),
             unsettled: AtomicUsize::new(0),
             freed: Notify::new(),
@@ -54,13 +55,18 @@ impl Slots {
 
     /// How many are free, in all.
     pub(crate) fn free(&self) -> usize {
-        let by_running = self.total.saturating_sub(self.busy());
+        let by_running = self.total().saturating_sub(self.busy());
         by_running.min(UNSETTLED_MAX.saturating_sub(self.unsettled.load(Ordering::Acquire)))
     }
 
     /// How many a capability may still take of its own cap.
     pub(crate) fn free_of(&self, capability: usize) -> usize {
-        self.caps[capability].saturating_sub(self.busy_per_capability[capability].load(Ordering::Acquire))
+        self.cap(capability).saturating_sub(self.busy_per_capability[capability].load(Ordering::Acquire))
+    }
+
+    fn cap(&self, capability: usize) -> usize {
+        let total = self.total();
+        self.caps[capability].map_or(total, |cap| cap.min(total))
     }
 
     /// How many are taken.
@@ -70,7 +76,15 @@ impl Slots {
 
     /// How many there are.
     pub(crate) fn total(&self) -> usize {
-        self.total
+        self.total.load(Ordering::Acquire)
+    }
+
+    /// Has another number of them from now on, and gives the one before. With fewer than are taken nothing is stopped:
+    /// none is free until enough attempts have ended.
+    pub(crate) fn resize(&self, total: usize) -> usize {
+        let before = self.total.swap(total, Ordering::AcqRel);
+        self.freed.notify_one();
+        before
     }
 
     /// How many are held by a handler that ignores its end.
@@ -79,9 +93,12 @@ impl Slots {
     }
 
     /// Whether every slot is held by a handler that ignores its end: all there are, or all that any capability may take.
+    /// What still runs, because there were more slots when it began, ends first.
     pub(crate) fn all_stuck(&self) -> bool {
-        let is_held = |(stuck, cap): (&AtomicUsize, &usize)| stuck.load(Ordering::Acquire) >= *cap;
-        self.stuck() >= self.total || self.stuck_per_capability.iter().zip(&self.caps).all(is_held)
+        let is_held =
+            |capability: usize| self.stuck_per_capability[capability].load(Ordering::Acquire) >= self.cap(capability);
+        let stuck = self.stuck();
+        stuck == self.busy() && (stuck >= self.total() || (0..self.caps.len()).all(is_held))
     }
 
     /// Whether nothing runs and nothing is left to be stored.
@@ -149,6 +166,29 @@ mod tests {
         assert_eq!((slots.free(), slots.free_of(1), slots.is_idle()), (2, 1, false));
         drop(first);
         assert!(slots.is_idle());
+    }
+
+    #[test]
+    fn fewer_slots_than_are_taken_are_free_when_enough_have_ended() {
+        let slots = Slots::new(3, vec![None, Some(2)]);
+        let mut taken = vec![slots.take(0), slots.take(0), slots.take(1)];
+        assert_eq!((slots.resize(1), slots.total(), slots.busy()), (3, 1, 3));
+        assert_eq!((slots.free(), slots.free_of(0), slots.free_of(1)), (0, 0, 0));
+        taken.truncate(1);
+        assert_eq!((slots.free(), slots.free_of(0)), (0, 0));
+        taken.clear();
+        assert_eq!((slots.free(), slots.free_of(0), slots.free_of(1)), (1, 1, 1));
+        assert_eq!((slots.resize(10), slots.free(), slots.free_of(1)), (1, 10, 2));
+    }
+
+    #[test]
+    fn slots_that_became_fewer_are_not_all_stuck_while_one_runs() {
+        let slots = Slots::new(3, vec![None]);
+        let (running, _held) = (slots.take(0), slots.take(0).stuck());
+        slots.resize(1);
+        assert!(!slots.all_stuck());
+        drop(running);
+        assert!(slots.all_stuck());
     }
 
     #[test]

@@ -42,7 +42,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("test-worker: {error}");
-            ExitCode::from(if error.kind() == Kind::Stuck { 75 } else { 69 })
+            ExitCode::from(if matches!(error.kind(), Kind::Stuck | Kind::Again) { 75 } else { 69 })
         }
     }
 }

@@ -25,11 +25,9 @@ async fn work(ctx: Context, task: Task) -> Result<String, Failure> {
 #[tokio::main(flavor = "multi_thread", worker_threads = 1)]
 async fn main() -> anyhow::Result<ExitCode> {
     let orders: Orders = serde_json::from_str(&std::env::args().nth(1).unwrap_or_default())?;
-    process::logging::init(&LogSettings {
-        format: LogFormat::Human,
-        level: "info,worker=debug".to_owned(),
-        colour: false,
-    });
+    let log =
+        LogSettings { format: LogFormat::Human, level: "info,worker=debug".to_owned(), shipped: None, colour: false };
+    process::logging::init(&log, false);
     let config = Config {
         broker: broker::Options { servers: vec![orders.server.clone()], ..broker::Options::default() },
         slots: orders.slots,

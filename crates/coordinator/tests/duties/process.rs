@@ -1,4 +1,4 @@
-use ::process::{ExitCode, Health, Process, ProcessArgs, Shutdown, settings::Environment};
+use ::process::{ExitCode, Health, Logs, Process, ProcessArgs, Shutdown, settings::Environment};
 use prometheus::Registry;
 use sortie_coordinator::{serve, serve::PROGRAM};
 
@@ -10,6 +10,7 @@ fn process(fleet: &Fleet) -> Process {
         program: PROGRAM,
         settings: ProcessArgs::default().resolve(&environment, PROGRAM.log_level).unwrap(),
         environment,
+        logs: Logs::default(),
         registry: Registry::new(),
         health: Health::new(),
         shutdown: Shutdown::new(),

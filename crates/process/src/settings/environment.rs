@@ -30,6 +30,8 @@ pub const INBOX_PREFIX: &str = "SORTIE_INBOX_PREFIX";
 pub const LOG: &str = "SORTIE_LOG";
 /// How to log, as `--log-format`.
 pub const LOG_FORMAT: &str = "SORTIE_LOG_FORMAT";
+/// What to ship to the fleet's log, as `--ship-logs`.
+pub const SHIP_LOGS: &str = "SORTIE_SHIP_LOGS";
 /// Where to serve metrics, as `--metrics`.
 pub const METRICS: &str = "SORTIE_METRICS";
 
@@ -86,6 +88,7 @@ pub const ALL: &[&str] = &[
     INBOX_PREFIX,
     LOG,
     LOG_FORMAT,
+    SHIP_LOGS,
     METRICS,
     NATS_URL,
     NATS_CREDS,

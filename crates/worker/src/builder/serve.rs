@@ -14,9 +14,7 @@ use std::{
 use broker::{BrokerClock, Bucket, Connection, Link, PayloadStore, Publisher, task, topology};
 use client::Client;
 use protocol::{
-    BreakerName, Capability, InstanceId, Kind as AgentKind, Subject,
-    control::CancelNotice,
-    subject::Verb,
+    BreakerName, Capability, InstanceId, Kind as AgentKind,
     topology::{Names, Source, ack_deadline, worker_consumer},
 };
 use serde_json::Value;
@@ -32,6 +30,7 @@ use crate::{
     breakers::{Breakers, News, Wanted},
     cancels::Cancels,
     context::{Shared, Surroundings},
+    control::{self, Control},
     error::{Error, Kind},
     gate::Gate,
     hold::Holds,
@@ -41,6 +40,7 @@ use crate::{
     lookup::Lookup,
     machinery::{Machinery, Route, Served},
     marks::Marks,
+    pause::Pause,
     presence::Presence,
     slots::Slots,
     watchdog,
@@ -82,19 +82,21 @@ impl Builder {
         for route in &machinery.routes {
             topology::ensure_consumer(&machinery.connection, &route.consumer).await?;
         }
-        let _cancels = listen_for_cancels(&machinery).await?;
+        let control = Control::begin(&machinery).await?;
+        let shipping = machinery.logs.ship(&machinery.connection, machinery.surroundings.sender());
         let _extender = {
             let machinery = Arc::clone(&machinery);
             task::spawn("extender", async move { machinery.holds.extend_forever(&machinery.connection).await })
         };
         let presence = Arc::new(Presence::announce(&machinery, &schemas).await?);
+        let control = control::start(control, &machinery, &presence);
         let renewal = {
             let presence = Arc::clone(&presence);
             task::spawn("presence", async move { presence.renew().await })
         };
         let beats = Arc::new(AtomicU64::new(0));
         let (_end_of_watch, verdict) = start_watchdog(&machinery, &beats);
-        let _readiness = task::spawn("readiness", follow_link(machinery.connection.link(), health));
+        let _readiness = task::spawn("readiness", follow_readiness(Arc::clone(&machinery), health));
         tracing::info!(instance = %machinery.surroundings.instance, slots = machinery.slots.total(), "ready");
         let ended = tokio::select! {
             ended = Intake::new(Arc::clone(&machinery), beats).run() => ended,
@@ -109,8 +111,12 @@ impl Builder {
             }
             Ok(()) => Ok(()),
         };
-        drop(renewal);
+        drop((renewal, control));
         presence.leave().await;
+        if let Some(shipping) = shipping {
+            tracing::info!(instance = %machinery.surroundings.instance, "stopped");
+            shipping.finish().await;
+        }
         // What was said last (acknowledgements, hand-backs) must leave before the connection goes.
         if let Err(error) = machinery.connection.flush().await {
             tracing::debug!(%error, "not flushed");
@@ -190,6 +196,8 @@ impl Builder {
             clock,
             lookup,
             cancels: Cancels::default(),
+            pause: Pause::default(),
+            logs: self.logs,
             gate: Gate::default(),
             metrics,
             surroundings,
@@ -229,36 +237,23 @@ fn connection_ended() -> Error {
     Error::new(Kind::Stuck, "the connection has ended and cannot be made again: start the process again")
 }
 
-/// Ready while the connection stands.
-async fn follow_link(mut link: watch::Receiver<Link>, health: process::Health) {
+/// Ready while the connection stands and it is not paused.
+async fn follow_readiness(machinery: Arc<Machinery>, health: process::Health) {
+    let (mut link, mut paused) = (machinery.connection.link(), machinery.pause.watch());
     loop {
-        if link.borrow_and_update().is_up {
-            health.ready();
-        } else {
-            health.unready("no connection to the broker");
+        match (link.borrow_and_update().is_up, *paused.borrow_and_update()) {
+            (false, _) => health.unready("no connection to the broker"),
+            (true, true) => health.unready("paused; `sortie agents resume` ends that"),
+            (true, false) => health.ready(),
         }
-        if link.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = link.changed() => changed,
+            changed = paused.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }
-}
-
-async fn listen_for_cancels(machinery: &Arc<Machinery>) -> Result<task::Owned<()>, Error> {
-    let subject = Subject::Control { instance: None, verb: Verb::Cancel }.render(&machinery.config.namespace);
-    let mut notices = machinery.connection.subscribe(subject).await?;
-    let machinery = Arc::clone(machinery);
-    Ok(task::spawn("cancels", async move {
-        while let Some(message) = notices.next().await {
-            match serde_json::from_slice::<CancelNotice>(&message.body) {
-                Ok(notice) => {
-                    for id in machinery.cancels.hear(notice.ids, std::time::Instant::now()) {
-                        machinery.prove_cancelled(&id);
-                    }
-                }
-                Err(error) => tracing::debug!(%error, "a cancel notice that cannot be read"),
-            }
-        }
-    }))
 }
 
 /// Starts the watchdog. It ends the process, or says its verdict where the configuration keeps it from that.
