@@ -10,6 +10,7 @@ use crate::{
     breaker::Breaker,
     control::{CancelNotice, ControlAnswer, Inspection, Progress, SetLog, SetSlots},
     log_line::LogLine,
+    cron::{CronSkipped, CronSpec},
     mark::{Mark, UniqueTries},
     registry::AgentEntry,
 };
@@ -23,6 +24,8 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("breaker.json", of::<Breaker>()),
         ("cancel-notice.json", of::<CancelNotice>()),
         ("control-answer.json", of::<ControlAnswer>()),
+        ("cron-skipped.json", of::<CronSkipped>()),
+        ("cron-spec.json", of::<CronSpec>()),
         ("dead-letter.json", of::<DeadLetter>()),
         ("failure.json", of::<Failure>()),
         ("inspection.json", of::<Inspection>()),
