@@ -9,8 +9,8 @@ use crate::{
     audit::AuditRecord,
     breaker::Breaker,
     control::{CancelNotice, ControlAnswer, Inspection, Progress, SetLog, SetSlots},
-    log_line::LogLine,
     cron::{CronSkipped, CronSpec},
+    log_line::LogLine,
     mark::{Mark, UniqueTries},
     registry::AgentEntry,
 };
