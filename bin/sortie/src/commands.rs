@@ -13,6 +13,7 @@ pub(crate) mod man;
 pub(crate) mod map;
 pub(crate) mod outcome;
 pub(crate) mod process;
+pub(crate) mod queues;
 pub(crate) mod submit;
 pub(crate) mod topology;
 pub(crate) mod up;

@@ -54,6 +54,8 @@ pub struct Page {
     pub messages: Vec<StoredMessage>,
     /// The sequence to go on from; none at the end.
     pub next: Option<u64>,
+    /// How many there are beyond these, as the broker counts; none where it does not say.
+    pub remaining: Option<u64>,
 }
 
 /// Reads streams.

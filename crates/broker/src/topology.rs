@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use protocol::{
     Namespace,
-    time::Timestamp,
+    time::{self, Timestamp},
     topology::{self, Consumer, Drift, Settings, Stream},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -19,6 +19,9 @@ use crate::{
 
 mod config;
 pub mod inspect;
+mod steer;
+
+pub use steer::{limit_consumer, pause_consumer, resume_consumer};
 
 /// How long one stream may go without a leader while it is made or changed.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
@@ -55,16 +58,24 @@ pub struct ConsumerState {
     pub pending: u64,
     /// What is delivered and not yet acknowledged.
     pub ack_pending: u64,
+    /// Of those, what was delivered more than once.
+    pub redelivered: u64,
     /// Pulls that wait.
     pub waiting: u64,
     /// Everything of its subjects up to this stream sequence is acknowledged, or given up.
     pub ack_floor: u64,
     /// The last stream sequence that was delivered.
     pub delivered: u64,
+    /// Deliveries so far, each redelivery counted.
+    pub deliveries: u64,
     /// When it was delivered last.
     pub last_active: Option<Timestamp>,
-    /// Whether an operator paused it.
+    /// Whether it is paused.
     pub is_paused: bool,
+    /// Until when, if it is.
+    pub paused_until: Option<Timestamp>,
+    /// When this was so, on the broker's clock.
+    pub at: Timestamp,
 }
 
 /// How a stream stands.
@@ -107,14 +118,18 @@ struct ConsumerInfo {
     delivered: SequenceInfo,
     ack_floor: SequenceInfo,
     num_ack_pending: u64,
+    #[serde(default)]
+    num_redelivered: u64,
     num_waiting: u64,
     num_pending: u64,
     #[serde(default)]
     paused: bool,
+    ts: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
 struct SequenceInfo {
+    consumer_seq: u64,
     stream_seq: u64,
     last_active: Option<Timestamp>,
 }
@@ -271,16 +286,50 @@ fn refuse_drift(expected: &Consumer, found: &Consumer) -> Result<(), Error> {
 /// `NotFound`, or what the API says.
 pub async fn consumer_state(connection: &Connection, stream: &str, name: &str) -> Result<ConsumerState, Error> {
     let info: ConsumerInfo = api::ask_empty(connection, &format!("CONSUMER.INFO.{stream}.{name}")).await?;
-    Ok(ConsumerState {
+    Ok(state_of(info))
+}
+
+/// How every consumer of a stream stands, by name. On a cluster one whose leader does not answer is left out.
+///
+/// # Errors
+/// `NotFound`, or what the API says.
+pub async fn consumer_states(connection: &Connection, stream: &str) -> Result<Vec<ConsumerState>, Error> {
+    #[derive(Deserialize)]
+    struct List {
+        total: usize,
+        limit: usize,
+        consumers: Option<Vec<ConsumerInfo>>,
+    }
+    let mut all = Vec::new();
+    let mut offset = 0;
+    loop {
+        let question = json!({ "offset": offset });
+        let list: List = api::ask(connection, &format!("CONSUMER.LIST.{stream}"), &question).await?;
+        all.extend(list.consumers.unwrap_or_default().into_iter().map(state_of));
+        offset += list.limit.max(1);
+        if offset >= list.total {
+            return Ok(all);
+        }
+    }
+}
+
+fn state_of(info: ConsumerInfo) -> ConsumerState {
+    // The end of a pause that is over stays in the configuration.
+    let until = info.config["pause_until"].as_str().and_then(|text| time::parse(text).ok());
+    ConsumerState {
         consumer: config::to_consumer(&info.stream_name, &info.config),
         pending: info.num_pending,
         ack_pending: info.num_ack_pending,
+        redelivered: info.num_redelivered,
         waiting: info.num_waiting,
         ack_floor: info.ack_floor.stream_seq,
         delivered: info.delivered.stream_seq,
+        deliveries: info.delivered.consumer_seq,
         last_active: info.delivered.last_active,
         is_paused: info.paused,
-    })
+        paused_until: until.filter(|_| info.paused),
+        at: info.ts.unwrap_or_else(time::now),
+    }
 }
 
 /// Names of a stream's consumers.

@@ -25,6 +25,8 @@ pub struct Config {
     pub deadlines_every: Duration,
     /// The least time between two events about whether one capability is served. Defaults to 60 s.
     pub unserved_told_every: Duration,
+    /// How often what operators wish of queues is looked at. Defaults to 1 s.
+    pub wishes_every: Duration,
     /// How often the registry is looked at for agents that are gone. Defaults to 3 s.
     pub agents_every: Duration,
 }
@@ -42,6 +44,7 @@ impl Default for Config {
             overdue_by: Duration::from_secs(5),
             deadlines_every: Duration::from_secs(5),
             unserved_told_every: Duration::from_secs(60),
+            wishes_every: Duration::from_secs(1),
             agents_every: Duration::from_secs(3),
         }
     }

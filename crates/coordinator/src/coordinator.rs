@@ -20,6 +20,7 @@ use crate::{
         deadlines::Deadlines,
         overdue::Overdue,
         triggers::{Fires, Triggers},
+        wishes::Wishes,
     },
     post::Post,
 };
@@ -65,6 +66,7 @@ impl Coordinator {
             spawn(DeadLetters::new(&post), &post, config.dead_letters_every, Arc::default(), &handle),
             spawn(AgentsGone::new(&post), &post, config.agents_every, Arc::default(), &handle),
             spawn(Triggers::new(&post), &post, config.triggers_every, Arc::default(), &handle),
+            spawn(Wishes::new(&post), &post, config.wishes_every, Arc::default(), &handle),
             task::spawn("fires", Fires::new(&post).keep(handle.stop.clone())),
             task::spawn("advisories", Advised::new(&post).keep(handle.stop.clone())),
         ];
@@ -103,7 +105,8 @@ fn spawn<D: Duty>(duty: D, post: &Post, every: std::time::Duration, bell: Arc<No
 
 async fn wait_for_topology(post: &Post) -> Result<(), Error> {
     let names = &post.names;
-    let buckets = [&names.agents, &names.config, &names.locks, &names.state].map(|bucket| bucket_stream(bucket));
+    let buckets = [&names.agents, &names.config, &names.desired, &names.locks, &names.state];
+    let buckets = buckets.map(|bucket| bucket_stream(bucket));
     let streams = [&names.requests, &names.unique, &names.outcomes, &names.events, &names.dead, &names.advisories];
     let until = std::time::Instant::now() + post.config.topology_within;
     for stream in streams.into_iter().chain(&buckets) {

@@ -20,6 +20,7 @@ mod follow;
 pub(crate) mod overdue;
 pub(crate) mod triggers;
 pub(crate) mod unserved;
+pub(crate) mod wishes;
 
 /// How soon a refused lease is asked for again while the store is full: whoever learns that there is room looks at the
 /// schedules that could not fire.

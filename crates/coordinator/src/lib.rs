@@ -1,5 +1,5 @@
 //! The duties that nobody else has: dead letters of last resort, overdue schedules, recurring requests, deadlines and
-//! the unserved, agents gone.
+//! the unserved, agents gone, wishes of operators.
 //!
 //! A coordinator keeps nothing of its own: what it knows it reads from the streams, and any number of them may run.
 //! Periodic duties are done by whoever holds their lease; advisories of the broker are shared by one durable consumer. A
@@ -14,6 +14,7 @@
 //!   specs, schedules (cron.*) ───── triggers ───────► schedules as their specs say
 //!   FLEET_REQUESTS (fire.*) ─────── fires ──────────► unique work, or event `skipped`
 //!   registry, events `joined` ───── agents ─────────► event `gone`
+//!   desired bucket ──────────────── wishes ─────────► consumers paused, resumed, limited
 //!                      └─ each under a lease in the locks bucket
 //! ```
 //!

@@ -24,6 +24,7 @@ pub(crate) struct Post {
     pub(crate) registry: Bucket,
     pub(crate) state: Bucket,
     pub(crate) configuration: Bucket,
+    pub(crate) desired: Bucket,
     pub(crate) clock: BrokerClock,
     pub(crate) metrics: Metrics,
 }
@@ -40,6 +41,7 @@ impl Post {
             registry: bucket(&names.agents),
             state: bucket(&names.state),
             configuration: bucket(&names.config),
+            desired: bucket(&names.desired),
             payloads: PayloadStore::new(&connection, names.payloads.clone()),
             reader,
             recorder: Recorder::new(publisher, store.clone()),

@@ -29,9 +29,19 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Whether nobody waits for its messages now: all who serve it are busy, or there are none.
+    /// Whether somebody waits for its messages.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.waiting > 0)
+    }
+
+    /// Whether nobody is given its messages now: all who serve it are busy, or there are none, or it is paused or at its
+    /// limit, and then whoever waits for them waits in vain.
     pub(crate) fn is_unattended(&self) -> bool {
-        self.state.as_ref().is_none_or(|state| state.waiting == 0)
+        let is_held_back = |state: &topology::ConsumerState| {
+            state.is_paused
+                || i64::try_from(state.ack_pending).is_ok_and(|count| count >= state.consumer.max_ack_pending)
+        };
+        !self.is_waited_for() || self.state.as_ref().is_some_and(is_held_back)
     }
 
     /// Whether some of its messages are delivered and not acknowledged.
@@ -106,11 +116,15 @@ pub(crate) mod tests {
             consumer: consumer.clone(),
             pending: messages.saturating_sub(ack_pending),
             ack_pending,
+            redelivered: 0,
             waiting,
             ack_floor: 0,
             delivered: ack_pending,
+            deliveries: ack_pending,
             last_active: None,
             is_paused: false,
+            paused_until: None,
+            at: protocol::time::Timestamp::default(),
         };
         Queue { capability, source, messages, consumer, state: Some(state) }
     }

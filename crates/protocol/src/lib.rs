@@ -27,6 +27,7 @@ pub mod codes;
 pub mod control;
 pub mod cron;
 pub mod dead_letter;
+pub mod desired;
 pub mod duration;
 pub mod event;
 pub mod failure;

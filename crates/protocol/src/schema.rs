@@ -10,6 +10,7 @@ use crate::{
     breaker::Breaker,
     control::{CancelNotice, ControlAnswer, Inspection, Progress, SetLog, SetSlots},
     cron::{CronSkipped, CronSpec},
+    desired::{QueueWish, Steered},
     log_line::LogLine,
     mark::{Mark, UniqueTries},
     registry::AgentEntry,
@@ -32,10 +33,12 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("log-line.json", of::<LogLine>()),
         ("mark.json", of::<Mark>()),
         ("progress.json", of::<Progress>()),
+        ("queue-wish.json", of::<QueueWish>()),
         ("redrive-rule.json", of::<RedriveRule>()),
         ("replay.json", of::<Replay>()),
         ("set-log.json", of::<SetLog>()),
         ("set-slots.json", of::<SetSlots>()),
+        ("steered.json", of::<Steered>()),
         ("unique-tries.json", of::<UniqueTries>()),
     ]
 }

@@ -211,12 +211,39 @@ impl Source {
     pub const ALL: [Self; 4] =
         [Self::Lane(Lane::Urgent), Self::Lane(Lane::Normal), Self::Unique, Self::Lane(Lane::Bulk)];
 
+    /// What people call it: `urgent`, `normal`, `bulk` or `unique`.
+    pub fn token(self) -> &'static str {
+        match self {
+            Self::Lane(Lane::Urgent) => "urgent",
+            Self::Lane(Lane::Normal) => "normal",
+            Self::Lane(Lane::Bulk) => "bulk",
+            Self::Unique => "unique",
+        }
+    }
+
+    /// The inverse of [`Source::token`].
+    pub fn parse(token: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.token() == token)
+    }
+
     /// Its share of a worker's pulls while all have work.
     pub fn weight(self) -> u32 {
         match self {
             Self::Lane(lane) => lane.weight(),
             Self::Unique => Lane::Normal.weight(),
         }
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.token())
+    }
+}
+
+impl Serialize for Source {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.token())
     }
 }
 
@@ -248,6 +275,20 @@ pub fn worker_consumer(namespace: &Namespace, capability: &Capability, source: S
         max_ack_pending: 10_000,
         max_waiting: 4_096,
     }
+}
+
+/// The inverse of [`worker_consumer`]: whose consumer it is, by name and filter.
+pub fn queue_of_consumer(namespace: &Namespace, consumer: &Consumer) -> Option<(Capability, Source)> {
+    let (capability, source) = match consumer.name.split_once('_') {
+        None => (consumer.name.as_str(), Source::Lane(Lane::Normal)),
+        Some((capability, "urgent")) => (capability, Source::Lane(Lane::Urgent)),
+        Some((capability, "bulk")) => (capability, Source::Lane(Lane::Bulk)),
+        Some((capability, "unique")) => (capability, Source::Unique),
+        Some(_) => return None,
+    };
+    let capability = Capability::parse(capability).ok()?;
+    let expected = worker_consumer(namespace, &capability, source, 1);
+    (expected.stream == consumer.stream && expected.filter == consumer.filter).then_some((capability, source))
 }
 
 /// The consumer by which coordinators share what the broker tells of messages that it gave up.
@@ -307,6 +348,12 @@ mod tests {
     fn consumers_of_one_capability_do_not_overlap() {
         let capability = Capability::parse("echo").unwrap();
         let consumers = Source::ALL.map(|source| worker_consumer(&Namespace::default(), &capability, source, 1));
+        for (consumer, source) in consumers.iter().zip(Source::ALL) {
+            assert_eq!(queue_of_consumer(&Namespace::default(), consumer), Some((capability.clone(), source)));
+            assert_eq!(Source::parse(source.token()), Some(source));
+        }
+        let strange = Consumer { filter: "fleet.request.other".to_owned(), ..consumers[1].clone() };
+        assert_eq!(queue_of_consumer(&Namespace::default(), &strange), None);
         let filters: Vec<&str> = consumers.iter().map(|consumer| consumer.filter.as_str()).collect();
         assert_eq!(filters, ["fleet.urgent.echo", "fleet.request.echo", "fleet.unique.echo.*", "fleet.bulk.echo"]);
     }

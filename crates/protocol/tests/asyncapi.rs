@@ -10,9 +10,9 @@ use std::{
 use serde_json::Value;
 use sortie_protocol::{
     BreakerName, Capability, CronName, InstanceId, Kind, Lane, Namespace, Operator, RequestId, RunId, StepName,
-    Subject, UniqueKey, WorkflowName, breaker, event, mark, redrive, subject,
+    Subject, UniqueKey, WorkflowName, breaker, desired, event, mark, redrive, subject,
     subject::Verb,
-    topology::{Names, Settings, bucket_subject, streams},
+    topology::{Names, Settings, Source, bucket_subject, streams},
 };
 
 fn folder(name: &str) -> PathBuf {
@@ -78,6 +78,7 @@ fn samples() -> Vec<String> {
         event::BREAKER_OPENED,
         event::CRON_SKIPPED,
     ];
+    let capability = Capability::parse("echo").unwrap();
     let mut all: Vec<String> = subjects().iter().map(|subject| subject.render(&namespace)).collect();
     all.extend(topics.map(|topic| subject::event(&namespace, &format!("{topic}.x"))));
     all.push(subject::event(&namespace, "orders.paid"));
@@ -91,6 +92,8 @@ fn samples() -> Vec<String> {
         bucket_subject(&names.state, &mark::schema_key("d")),
         bucket_subject(&names.locks, "coordinator.overdue"),
         bucket_subject(&names.desired, "a.b"),
+        bucket_subject(&names.desired, &desired::queue_key(&capability, Source::Unique)),
+        bucket_subject(&names.state, &desired::steered_key(&capability, Source::Unique)),
         bucket_subject(&names.config, "a.b"),
         bucket_subject(&names.config, &redrive::rule_key(&Kind::parse("slow").unwrap())),
         bucket_subject(&names.config, "cron.nightly"),

@@ -40,7 +40,7 @@ pub(super) async fn many(connection: Connection, stream: &str, body: String, tim
     let mut answers = connection.subscribe(inbox.clone()).await?;
     let question = Outgoing::new(format!("$JS.API.DIRECT.GET.{stream}"), body);
     connection.publish_asking(question, inbox).await?;
-    let mut page = Page { messages: Vec::new(), next: None };
+    let mut page = Page { messages: Vec::new(), next: None, remaining: Some(0) };
     loop {
         let silence = || Error::new(Kind::TimedOut, format!("reading {stream}: no answer"));
         let answer = tokio::time::timeout(timeout, answers.next()).await.map_err(|_| silence())?;
@@ -55,6 +55,7 @@ pub(super) async fn many(connection: Connection, stream: &str, body: String, tim
             }
             Some((204, _)) => {
                 let pending = answer.headers.last(PENDING).and_then(|text| text.parse().ok());
+                page.remaining = pending;
                 if pending.unwrap_or(0_u64) > 0 {
                     page.next = page.messages.last().map(|message| message.sequence + 1);
                 }

@@ -63,7 +63,7 @@ pub(super) async fn page(
     from: u64,
     count: usize,
 ) -> Result<Page, Error> {
-    let mut page = Page { messages: Vec::new(), next: Some(from) };
+    let mut page = Page { messages: Vec::new(), next: Some(from), remaining: None };
     let mut bytes = 0;
     while let Some(sequence) = page.next.filter(|_| page.messages.len() < count && bytes < PAGE_BYTES_MAX) {
         let found = message(connection, stream, &json!({ "next_by_subj": filter, "seq": sequence })).await?;

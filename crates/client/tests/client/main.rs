@@ -8,5 +8,6 @@ mod fleet;
 mod lookups;
 mod objects;
 mod permissions;
+mod queues;
 mod submit;
 mod wait;

@@ -134,7 +134,7 @@ fn unserved(queues: &[Queue], agents: &[AgentEntry]) -> BTreeMap<Capability, u64
     for queue in queues {
         *found.entry(queue.capability.clone()).or_insert(0) += queue.messages;
     }
-    let is_served = |queue: &Queue| !queue.is_unattended() || queue.is_in_hands();
+    let is_served = |queue: &Queue| queue.is_waited_for() || queue.is_in_hands();
     for queue in queues.iter().filter(|queue| is_served(queue)) {
         found.remove(&queue.capability);
     }

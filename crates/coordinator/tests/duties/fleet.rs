@@ -44,6 +44,7 @@ pub(crate) fn quick() -> Config {
         deadlines_every: Duration::from_millis(100),
         unserved_told_every: Duration::ZERO,
         agents_every: Duration::from_millis(100),
+        wishes_every: Duration::from_millis(100),
         ..Config::default()
     }
 }

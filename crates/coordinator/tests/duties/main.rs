@@ -11,3 +11,4 @@ mod overdue;
 mod process;
 mod triggers;
 mod unserved;
+mod wishes;
