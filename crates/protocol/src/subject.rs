@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Capability, CronName, InstanceId, Namespace, Operator, Origin, RequestId, RunId, StepName, UniqueKey, WorkflowName,
+    Capability, CronName, InstanceId, Kind, Namespace, Operator, Origin, RequestId, RunId, StepName, UniqueKey,
+    WorkflowName,
 };
 
 /// The order in which work of one capability is taken.
