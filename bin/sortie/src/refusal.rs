@@ -7,7 +7,9 @@ use process::{ExitCode, Problem};
 pub(crate) fn problem(error: client::Error) -> Problem {
     let code = match error.kind() {
         ErrorKind::Pending | ErrorKind::StoreFull => ExitCode::Again,
-        ErrorKind::KeyTaken { .. } | ErrorKind::NotFound | ErrorKind::Unreadable => ExitCode::WorkFailed,
+        ErrorKind::KeyTaken { .. } | ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::Unreadable => {
+            ExitCode::WorkFailed
+        }
         ErrorKind::Invalid | ErrorKind::TooLarge => ExitCode::Usage,
         ErrorKind::StreamsMissing => ExitCode::Configuration,
         ErrorKind::TimedOut | ErrorKind::Unreachable => ExitCode::BrokerUnreachable,

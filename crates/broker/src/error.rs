@@ -48,13 +48,19 @@ pub enum Disposition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     kind: Kind,
+    code: u64,
     message: String,
 }
 
 impl Error {
     /// One of this kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, code: 0, message: message.into() }
+    }
+
+    /// The JetStream API's own code; 0 where the error is no answer of it.
+    pub(crate) fn code(&self) -> u64 {
+        self.code
     }
 
     /// Its kind.
@@ -94,7 +100,7 @@ impl Error {
             _ if code == 404 => Kind::NotFound,
             _ => Kind::Api(error_code),
         };
-        Self::new(kind, format!("{description} ({error_code})"))
+        Self { code: error_code, ..Self::new(kind, format!("{description} ({error_code})")) }
     }
 
     /// The same with what was being done in front.

@@ -19,6 +19,8 @@ pub enum ErrorKind {
     TooLarge,
     /// What was named does not exist.
     NotFound,
+    /// It is there already, or somebody changed it meanwhile; nothing was changed.
+    Conflict,
     /// The fleet's streams are not there.
     StreamsMissing,
     /// The body of an outcome is an object that is not there, or is not what its type says.
@@ -102,9 +104,11 @@ impl Error {
             | ErrorKind::TimedOut
             | ErrorKind::StoreFull
             | ErrorKind::Broker => Disposition::Retry,
-            ErrorKind::Invalid | ErrorKind::TooLarge | ErrorKind::NotFound | ErrorKind::Unreadable => {
-                Disposition::Reject
-            }
+            ErrorKind::Invalid
+            | ErrorKind::TooLarge
+            | ErrorKind::NotFound
+            | ErrorKind::Conflict
+            | ErrorKind::Unreadable => Disposition::Reject,
             ErrorKind::StreamsMissing | ErrorKind::Unreachable | ErrorKind::Forbidden => Disposition::Fatal,
         }
     }

@@ -5,7 +5,8 @@ use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use protocol::{
-    Backoff, Capability, ContentType, Failure, Headers, Lane, RequestId, TraceContext, UniqueKey, time::Timestamp,
+    Backoff, Capability, ContentType, Failure, Headers, Lane, RequestId, TraceContext, UniqueKey, cron::CronTie,
+    time::Timestamp,
 };
 use serde::Serialize;
 
@@ -37,6 +38,7 @@ pub(crate) struct Wish {
     pub(crate) backoff: Option<Backoff>,
     pub(crate) parent: Option<String>,
     pub(crate) replay_of: Option<RequestId>,
+    pub(crate) cron: Option<CronTie>,
     pub(crate) payload_ref: Option<String>,
     pub(crate) trace: TraceContext,
     pub(crate) headers: Headers,
@@ -108,6 +110,7 @@ impl<'a> RequestBuilder<'a> {
             backoff: None,
             parent: None,
             replay_of: None,
+            cron: None,
             payload_ref: None,
             trace: TraceContext::default(),
             headers: Headers::new(),

@@ -162,6 +162,9 @@ impl Client {
         };
         let mut headers: Headers = wish.headers.clone();
         request.write(&mut headers);
+        if let Some(tie) = &wish.cron {
+            headers.set(header::CRON, tie.to_string());
+        }
         headers.check().map_err(|fault| Error::new(ErrorKind::TooLarge, fault))?;
         Ok(self.addressed(wish, id, due, body, headers))
     }

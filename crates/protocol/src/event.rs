@@ -17,6 +17,8 @@ pub const REQUEST_DEAD: &str = "sys.request.dead";
 pub const CAPABILITY_UNSERVED: &str = "sys.capability.unserved";
 /// The topic of a circuit breaker that opened: `sys.breaker.opened.<name>`.
 pub const BREAKER_OPENED: &str = "sys.breaker.opened";
+/// The topic of a recurring schedule's firing that was skipped: `sys.cron.skipped.<name>`.
+pub const CRON_SKIPPED: &str = "sys.cron.skipped";
 
 /// The headers of an event. `id` is unique per `source`; the topic is also its type.
 pub fn headers(id: &str, source: &str, topic: &str, at: Timestamp) -> Headers {

@@ -34,6 +34,8 @@ pub const STATUS: &str = "Sortie-Status";
 pub const CAPABILITY: &str = "Sortie-Capability";
 /// The worker that an outcome comes from.
 pub const INSTANCE: &str = "Sortie-Instance";
+/// The recurring schedule that a request comes from, and the revision of its spec: `nightly@17`.
+pub const CRON: &str = "Sortie-Cron";
 /// The id of the dead letter's request that this request does again.
 pub const REPLAY_OF: &str = "Sortie-Replay-Of";
 /// How the body is encoded.
@@ -49,10 +51,14 @@ pub const BAGGAGE: &str = "baggage";
 pub const NATS_MSG_ID: &str = "Nats-Msg-Id";
 /// The last sequence on its subject that a publish expects.
 pub const NATS_EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
+/// The id of the stream's last message that a publish expects.
+pub const NATS_EXPECTED_LAST_MSG_ID: &str = "Nats-Expected-Last-Msg-Id";
 /// When a schedule fires.
 pub const NATS_SCHEDULE: &str = "Nats-Schedule";
 /// Where a schedule fires to.
 pub const NATS_SCHEDULE_TARGET: &str = "Nats-Schedule-Target";
+/// The time zone of a cron schedule, an IANA name.
+pub const NATS_SCHEDULE_TIME_ZONE: &str = "Nats-Schedule-Time-Zone";
 /// On a fired message: the subject of its schedule.
 pub const NATS_SCHEDULER: &str = "Nats-Scheduler";
 /// On a fired message: when its schedule fires next.

@@ -25,6 +25,7 @@ pub mod breaker;
 pub mod codec;
 pub mod codes;
 pub mod control;
+pub mod cron;
 pub mod dead_letter;
 pub mod duration;
 pub mod event;
@@ -43,12 +44,13 @@ pub mod time;
 pub mod topology;
 
 pub use codec::ContentType;
+pub use cron::CronSpec;
 pub use dead_letter::DeadLetter;
 pub use failure::{AttemptRecord, Category, Failure, Severity};
 pub use header::Headers;
 pub use name::{
-    BreakerName, Capability, InstanceId, Kind, NameError, Namespace, Operator, Origin, RequestId, RunId, StepName,
-    UniqueKey, WorkflowName,
+    BreakerName, Capability, CronName, InstanceId, Kind, NameError, Namespace, Operator, Origin, RequestId, RunId,
+    StepName, UniqueKey, WorkflowName,
 };
 pub use outcome::{Outcome, Status};
 pub use request::{Request, StepAddress, TraceContext};

@@ -34,6 +34,9 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The timeout of an attempt where neither the request nor the capability names one.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
+/// The body of a recurring request, in bytes: its spec is kept in 64 revisions.
+pub const CRON_BODY_BYTES_MAX: usize = 64 * 1024;
+
 /// The smallest delay that the broker's schedules keep (measured on 2.15.1).
 pub const SCHEDULE_DELAY_MIN: Duration = Duration::from_millis(250);
 

@@ -89,6 +89,10 @@ checked_text!(
     Kind, "kind", is_slug, "a-z or 0-9, then up to 62 of a-z, 0-9 and `-`"
 );
 checked_text!(
+    /// A recurring schedule.
+    CronName, "cron name", is_slug, "a-z or 0-9, then up to 62 of a-z, 0-9 and `-`"
+);
+checked_text!(
     /// A workflow that can be started.
     WorkflowName, "workflow name", is_slug, "a-z or 0-9, then up to 62 of a-z, 0-9 and `-`"
 );

@@ -9,6 +9,7 @@ use crate::{
     audit::AuditRecord,
     breaker::Breaker,
     control::{CancelNotice, Inspection, Progress},
+    cron::{CronSkipped, CronSpec},
     mark::{Mark, UniqueTries},
     registry::AgentEntry,
 };
@@ -21,6 +22,8 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("audit-record.json", of::<AuditRecord>()),
         ("breaker.json", of::<Breaker>()),
         ("cancel-notice.json", of::<CancelNotice>()),
+        ("cron-skipped.json", of::<CronSkipped>()),
+        ("cron-spec.json", of::<CronSpec>()),
         ("dead-letter.json", of::<DeadLetter>()),
         ("failure.json", of::<Failure>()),
         ("inspection.json", of::<Inspection>()),

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Capability, InstanceId, Kind, Namespace, Operator, Origin, RequestId, RunId, StepName, UniqueKey, WorkflowName,
+    Capability, CronName, InstanceId, Namespace, Operator, Origin, RequestId, RunId, StepName, UniqueKey, WorkflowName,
 };
 
 /// The order in which work of one capability is taken.
@@ -60,7 +60,9 @@ pub enum Subject {
     /// One request's retry or delay: `later.<id>`.
     Later(RequestId),
     /// A recurring schedule: `cron.<name>`.
-    Cron(Kind),
+    Cron(CronName),
+    /// What a recurring schedule fires at that must not overlap with itself: `fire.<name>`.
+    Fire(CronName),
     /// The start of a run: `start.<workflow>`.
     Start(WorkflowName),
     /// Work of which one at most is queued or running per key: `unique.<capability>.<key>`.
@@ -130,6 +132,7 @@ impl Subject {
             Self::Request { lane, capability } => format!("{namespace}.{}.{capability}", lane.token()),
             Self::Later(id) => format!("{namespace}.later.{id}"),
             Self::Cron(name) => format!("{namespace}.cron.{name}"),
+            Self::Fire(name) => format!("{namespace}.fire.{name}"),
             Self::Start(workflow) => format!("{namespace}.start.{workflow}"),
             Self::Unique { capability, key } => format!("{namespace}.unique.{capability}.{key}"),
             Self::Outcome(id) => format!("{namespace}.outcome.{id}"),
@@ -151,7 +154,8 @@ impl Subject {
         let id = |text: &str| RequestId::parse(text).ok();
         match tokens.as_slice() {
             ["later", text] => Some(Self::Later(id(text)?)),
-            ["cron", name] => Some(Self::Cron(Kind::parse(name).ok()?)),
+            ["cron", name] => Some(Self::Cron(CronName::parse(name).ok()?)),
+            ["fire", name] => Some(Self::Fire(CronName::parse(name).ok()?)),
             ["start", name] => Some(Self::Start(WorkflowName::parse(name).ok()?)),
             ["unique", capability, key] => {
                 Some(Self::Unique { capability: Capability::parse(capability).ok()?, key: UniqueKey::parse(key).ok()? })
@@ -203,6 +207,16 @@ pub mod filter {
     /// Every schedule of a retry or delay.
     pub fn later(namespace: &Namespace) -> String {
         format!("{namespace}.later.*")
+    }
+
+    /// Every recurring schedule.
+    pub fn cron(namespace: &Namespace) -> String {
+        format!("{namespace}.cron.*")
+    }
+
+    /// Every firing of a schedule that must not overlap with itself.
+    pub fn fire(namespace: &Namespace) -> String {
+        format!("{namespace}.fire.*")
     }
 
     /// Every outcome as the broker tells it.

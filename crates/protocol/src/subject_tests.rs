@@ -18,7 +18,8 @@ fn any_subject() -> impl Strategy<Value = Subject> {
         id.clone().prop_map(Subject::Outcome),
         id.clone().prop_map(Subject::Told),
         id.clone().prop_map(Subject::Progress),
-        SLUG.prop_map(|text: String| Subject::Cron(Kind::parse(&text).unwrap())),
+        SLUG.prop_map(|text: String| Subject::Cron(CronName::parse(&text).unwrap())),
+        SLUG.prop_map(|text: String| Subject::Fire(CronName::parse(&text).unwrap())),
         SLUG.prop_map(|text: String| Subject::Start(WorkflowName::parse(&text).unwrap())),
         (capability.clone(), ID)
             .prop_map(|(capability, key)| Subject::Unique { capability, key: UniqueKey::parse(&key).unwrap() }),

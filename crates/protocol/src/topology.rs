@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Capability, Lane, Namespace};
+use crate::{Capability, Lane, Namespace, subject::filter};
 
 mod drift;
 mod names;
@@ -85,7 +85,7 @@ pub fn streams(namespace: &Namespace, settings: &Settings) -> Vec<Stream> {
         Stream::new(name.clone(), description, subjects, settings.replicas)
     };
     let under = |token: &str| vec![format!("{namespace}.{token}")];
-    let work_subjects = ["request.*", "urgent.*", "bulk.*", "later.*", "cron.*", "start.*"];
+    let work_subjects = ["request.*", "urgent.*", "bulk.*", "later.*", "cron.*", "fire.*", "start.*"];
     let advised = [&names.requests, &names.unique, &names.runs];
     let mut all = vec![
         Stream {
@@ -251,6 +251,19 @@ pub fn advisories_consumer(namespace: &Namespace) -> Consumer {
         stream: Names::of(namespace).advisories,
         name: "coordinator_advisories".to_owned(),
         filter: "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>".to_owned(),
+        ack_wait: 30 * SECOND,
+        max_deliver: None,
+        max_ack_pending: 10_000,
+        max_waiting: 512,
+    }
+}
+
+/// The consumer by which coordinators share the firings of schedules that must not overlap with themselves.
+pub fn triggers_consumer(namespace: &Namespace) -> Consumer {
+    Consumer {
+        stream: Names::of(namespace).requests,
+        name: "coordinator_triggers".to_owned(),
+        filter: filter::fire(namespace),
         ack_wait: 30 * SECOND,
         max_deliver: None,
         max_ack_pending: 10_000,
