@@ -19,6 +19,7 @@ use crate::{
         dead_letters::{Advised, DeadLetters},
         deadlines::Deadlines,
         overdue::Overdue,
+        triggers::{Fires, Triggers},
     },
     post::Post,
 };
@@ -63,6 +64,8 @@ impl Coordinator {
             spawn(Deadlines::new(&post), &post, config.deadlines_every, Arc::default(), &handle),
             spawn(DeadLetters::new(&post), &post, config.dead_letters_every, Arc::default(), &handle),
             spawn(AgentsGone::new(&post), &post, config.agents_every, Arc::default(), &handle),
+            spawn(Triggers::new(&post), &post, config.triggers_every, Arc::default(), &handle),
+            task::spawn("fires", Fires::new(&post).keep(handle.stop.clone())),
             task::spawn("advisories", Advised::new(&post).keep(handle.stop.clone())),
         ];
         tracing::info!(instance = %post.instance, namespace = %post.namespace(), "coordinator started");
@@ -100,7 +103,7 @@ fn spawn<D: Duty>(duty: D, post: &Post, every: std::time::Duration, bell: Arc<No
 
 async fn wait_for_topology(post: &Post) -> Result<(), Error> {
     let names = &post.names;
-    let buckets = [&names.agents, &names.locks, &names.state].map(|bucket| bucket_stream(bucket));
+    let buckets = [&names.agents, &names.config, &names.locks, &names.state].map(|bucket| bucket_stream(bucket));
     let streams = [&names.requests, &names.unique, &names.outcomes, &names.events, &names.dead, &names.advisories];
     let until = std::time::Instant::now() + post.config.topology_within;
     for stream in streams.into_iter().chain(&buckets) {

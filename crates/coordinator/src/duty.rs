@@ -16,7 +16,9 @@ use crate::post::Post;
 pub(crate) mod agents_gone;
 pub(crate) mod dead_letters;
 pub(crate) mod deadlines;
+mod follow;
 pub(crate) mod overdue;
+pub(crate) mod triggers;
 pub(crate) mod unserved;
 
 /// How soon a refused lease is asked for again while the store is full: whoever learns that there is room looks at the

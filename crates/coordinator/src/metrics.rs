@@ -13,6 +13,12 @@ pub struct Metrics {
     pub dead_letters: IntCounter,
     /// Schedules that were published again.
     pub overdue: IntCounter,
+    /// Schedules of recurring requests that were published or purged because they were not what their specs say.
+    pub cron_mended: IntCounter,
+    /// Firings of recurring requests that must not overlap, by what became of them: `published`, `skipped`.
+    pub cron_fired: IntCounterVec,
+    /// Specs of recurring requests that cannot be read, or that the broker refuses.
+    pub cron_invalid: IntGauge,
     /// Requests that expired unattended.
     pub expired: IntCounter,
     /// Capabilities that have work and nobody who serves them, as the holder of the duty sees it.
@@ -43,6 +49,18 @@ impl Metrics {
                 "sortie_coordinator_overdue_total",
                 "Schedules that did not fire and were published again.",
             )?,
+            cron_mended: IntCounter::new(
+                "sortie_coordinator_cron_mended_total",
+                "Schedules that were made to be what their specs say.",
+            )?,
+            cron_fired: IntCounterVec::new(
+                Opts::new("sortie_coordinator_cron_fired_total", "Firings that must not overlap."),
+                &["end"],
+            )?,
+            cron_invalid: IntGauge::new(
+                "sortie_coordinator_cron_invalid",
+                "Specs of recurring requests that cannot be read, or that the broker refuses.",
+            )?,
             expired: IntCounter::new("sortie_coordinator_expired_total", "Requests that expired unattended.")?,
             capabilities_unserved: IntGauge::new(
                 "sortie_coordinator_capabilities_unserved",
@@ -59,6 +77,9 @@ impl Metrics {
         registry.register(Box::new(metrics.looks_failed.clone()))?;
         registry.register(Box::new(metrics.dead_letters.clone()))?;
         registry.register(Box::new(metrics.overdue.clone()))?;
+        registry.register(Box::new(metrics.cron_mended.clone()))?;
+        registry.register(Box::new(metrics.cron_fired.clone()))?;
+        registry.register(Box::new(metrics.cron_invalid.clone()))?;
         registry.register(Box::new(metrics.expired.clone()))?;
         registry.register(Box::new(metrics.capabilities_unserved.clone()))?;
         registry.register(Box::new(metrics.agents_gone.clone()))?;

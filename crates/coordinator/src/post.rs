@@ -23,6 +23,7 @@ pub(crate) struct Post {
     pub(crate) locks: Bucket,
     pub(crate) registry: Bucket,
     pub(crate) state: Bucket,
+    pub(crate) configuration: Bucket,
     pub(crate) clock: BrokerClock,
     pub(crate) metrics: Metrics,
 }
@@ -38,6 +39,7 @@ impl Post {
             locks: bucket(&names.locks),
             registry: bucket(&names.agents),
             state: bucket(&names.state),
+            configuration: bucket(&names.config),
             payloads: PayloadStore::new(&connection, names.payloads.clone()),
             reader,
             recorder: Recorder::new(publisher, store.clone()),

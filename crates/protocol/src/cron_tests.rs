@@ -72,7 +72,9 @@ fn all_faults_are_told_at_once() {
         assert!(faults.contains(word), "{word} in {faults}");
     }
     assert_eq!(spec().faults(), Vec::<String>::new());
-    assert!(CronSpec::read(br#"{"schedule":"@daily","capability":"echo","shedule":1}"#).unwrap_err().contains("shedule"));
+    assert!(
+        CronSpec::read(br#"{"schedule":"@daily","capability":"echo","shedule":1}"#).unwrap_err().contains("shedule")
+    );
     assert!(CronSpec::read(br#"{"schedule":"@daily","capability":"echo"}"#).is_ok());
 }
 

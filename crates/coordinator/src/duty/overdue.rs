@@ -2,7 +2,9 @@
 //!
 //! The broker forgets a schedule whose firing failed once because its store was full, until it restarts. Published again,
 //! expecting the sequence that was read, it fires at once; if it fired in between, the expectation fails and nothing
-//! happens. Recurring schedules (`@every`, cron) do not say when they should have fired, so they cannot be judged here.
+//! happens. Recurring schedules (`@every`, cron) stay as they were stored when they fire: see [`recurring`].
+
+mod recurring;
 
 use std::time::Duration;
 
@@ -22,6 +24,8 @@ const AT_ONCE: usize = 64;
 /// Publishes again what is overdue.
 pub(crate) struct Overdue {
     post: Post,
+    /// Whether the next look is the first one of this shift.
+    is_first: bool,
 }
 
 /// How a schedule stands.
@@ -37,7 +41,7 @@ enum Standing {
 
 impl Overdue {
     pub(crate) fn new(post: &Post) -> Self {
-        Self { post: post.clone() }
+        Self { post: post.clone(), is_first: true }
     }
 
     async fn fire(&self, schedule: StoredMessage) -> Result<(), Error> {
@@ -58,10 +62,14 @@ impl Overdue {
 impl Duty for Overdue {
     const NAME: &'static str = "overdue";
 
-    fn begin(&mut self) {}
+    fn begin(&mut self) {
+        self.is_first = true;
+    }
 
     async fn look(&mut self) -> Result<Option<Duration>, Error> {
         let now = self.post.now().await?;
+        let recurring = recurring::look(&self.post, now, self.is_first).await?;
+        self.is_first = false;
         let (stream, filter) = (&self.post.names.requests, filter::later(self.post.namespace()));
         let mut sooner: Option<Duration> = None;
         let mut from = Some(1);
@@ -84,7 +92,10 @@ impl Duty for Overdue {
                 .try_for_each_concurrent(AT_ONCE, |schedule| self.fire(schedule))
                 .await?;
         }
-        Ok(sooner)
+        Ok(match (sooner, recurring) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        })
     }
 }
 

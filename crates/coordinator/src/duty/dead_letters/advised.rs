@@ -4,22 +4,17 @@
 
 use std::time::Duration;
 
-use broker::{Delivery, Error, Kind, PullEvent, PullInbox, PullRequest, topology};
+use broker::{Delivery, Error, Kind, topology};
 use protocol::{
     Namespace,
     subject::Subject,
-    topology::{Consumer, Source, advisories_consumer, worker_consumer},
+    topology::{Source, advisories_consumer, worker_consumer},
 };
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{burial::Burial, given_up_through};
-use crate::{post::Post, queues::Queue};
-
-const PULL: PullRequest = PullRequest::Wait { expires: Duration::from_secs(30), heartbeat: Duration::from_secs(5) };
-
-/// Without a word from the broker for this long, a pull is taken as lost.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
+use crate::{duty::follow, post::Post, queues::Queue};
 
 /// How long a message must be found given up, from the advisory to the look that acts on it.
 const SEEN_FOR: Duration = Duration::from_secs(1);
@@ -34,7 +29,6 @@ const DELIVERIES_MAX: u64 = 30;
 pub(crate) struct Advised {
     post: Post,
     burial: Burial,
-    consumer: Consumer,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -53,61 +47,13 @@ enum Handled {
 
 impl Advised {
     pub(crate) fn new(post: &Post) -> Self {
-        Self { post: post.clone(), burial: Burial::new(post), consumer: advisories_consumer(post.namespace()) }
+        Self { post: post.clone(), burial: Burial::new(post) }
     }
 
-    /// Handles advisories until `stop`.
+    /// Handles advisories until `stop`. Where they cannot be followed, what they name is found by looking.
     pub(crate) async fn keep(self, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            tokio::select! {
-                ended = self.follow() => {
-                    if let Err(error) = ended {
-                        tracing::warn!(%error, "advisories not followed; what they name is found by looking");
-                    }
-                    // Wait before opening another inbox, whatever ended the last one.
-                    tokio::select! { () = tokio::time::sleep(SEEN_FOR) => {}, () = stop.cancelled() => {} }
-                }
-                // An advisory in hand is delivered again.
-                () = stop.cancelled() => {}
-            }
-        }
-    }
-
-    async fn follow(&self) -> Result<(), Error> {
-        topology::ensure_consumer(&self.post.connection, &self.consumer).await?;
-        let mut inbox = PullInbox::open(&self.post.connection).await?;
-        for tag in 1.. {
-            inbox.pull(&self.consumer, PULL, tag).await?;
-            loop {
-                let Ok(event) = tokio::time::timeout(SILENCE_MAX, inbox.next()).await else { return Ok(()) };
-                match event {
-                    Some(PullEvent::Delivered(delivery)) => {
-                        self.handle(&delivery).await;
-                        break;
-                    }
-                    Some(PullEvent::Ended { tag: ended, .. }) if ended == tag => break,
-                    Some(PullEvent::Ended { .. } | PullEvent::Alive { .. }) => {}
-                    None => return Ok(()),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn handle(&self, delivery: &Delivery) {
-        let handled = match serde_json::from_slice::<Advisory>(&delivery.message.body) {
-            Ok(advisory) => self.work_off(&advisory, delivery.delivered).await.unwrap_or_else(|error| {
-                tracing::warn!(sequence = advisory.stream_seq, %error, "given up message not worked off yet");
-                Handled::Later(PUT_OFF)
-            }),
-            Err(_) => Handled::Done,
-        };
-        match handled {
-            Handled::Later(delay) if delivery.delivered < DELIVERIES_MAX => {
-                delivery.nak(&self.post.connection, delay).await
-            }
-            _ => delivery.ack(&self.post.connection).await,
-        }
+        let (post, consumer) = (self.post.clone(), advisories_consumer(self.post.namespace()));
+        follow::keep(self, post, consumer, stop).await;
     }
 
     async fn work_off(&self, advisory: &Advisory, delivered: u64) -> Result<Handled, Error> {
@@ -135,6 +81,26 @@ impl Advised {
         self.post.now().await?;
         self.burial.bury(&queue, message).await?;
         Ok(Handled::Later(SEEN_FOR))
+    }
+}
+
+impl follow::Handler for Advised {
+    const NAME: &'static str = "advisories";
+
+    async fn handle(&self, delivery: &Delivery) {
+        let handled = match serde_json::from_slice::<Advisory>(&delivery.message.body) {
+            Ok(advisory) => self.work_off(&advisory, delivery.delivered).await.unwrap_or_else(|error| {
+                tracing::warn!(sequence = advisory.stream_seq, %error, "given up message not worked off yet");
+                Handled::Later(PUT_OFF)
+            }),
+            Err(_) => Handled::Done,
+        };
+        match handled {
+            Handled::Later(delay) if delivery.delivered < DELIVERIES_MAX => {
+                delivery.nak(&self.post.connection, delay).await
+            }
+            _ => delivery.ack(&self.post.connection).await,
+        }
     }
 }
 
