@@ -113,7 +113,7 @@ async fn drift_is_named_field_by_field_and_mended_in_place() -> Result<()> {
         "FLEET_OUTCOMES.max_age: 1h, not 1d",
         "FLEET_OUTCOMES.republish: None, not Some(Mapping { source: \"fleet.outcome.*\", destination: \"fleet.told.{{wildcard(1)}}\" })",
         "FLEET_REQUESTS.max_messages!: 1000000, not none",
-        "FLEET_REQUESTS.subjects: fleet.bulk.*, fleet.cron.*, fleet.extra.*, fleet.later.*, fleet.request.*, fleet.start.*, fleet.urgent.*, not fleet.bulk.*, fleet.cron.*, fleet.later.*, fleet.request.*, fleet.start.*, fleet.urgent.*",
+        "FLEET_REQUESTS.subjects: fleet.bulk.*, fleet.cron.*, fleet.extra.*, fleet.fire.*, fleet.later.*, fleet.request.*, fleet.start.*, fleet.urgent.*, not fleet.bulk.*, fleet.cron.*, fleet.fire.*, fleet.later.*, fleet.request.*, fleet.start.*, fleet.urgent.*",
         "FLEET_RUNS.duplicate_window: 1m, not 2m",
     ];
     assert_eq!(found, expected.map(str::to_owned).into_iter().collect());

@@ -1,5 +1,5 @@
-//! The duties that nobody else has: dead letters of last resort, overdue schedules, deadlines and the unserved, agents
-//! gone.
+//! The duties that nobody else has: dead letters of last resort, overdue schedules, recurring requests, deadlines and
+//! the unserved, agents gone.
 //!
 //! A coordinator keeps nothing of its own: what it knows it reads from the streams, and any number of them may run.
 //! Periodic duties are done by whoever holds their lease; advisories of the broker are shared by one durable consumer. A
@@ -10,6 +10,9 @@
 //!   FLEET_REQUESTS, FLEET_UNIQUE ── deadlines ──────► outcome `expired`, event `unserved`
 //!   FLEET_REQUESTS, advisories ──── dead letters ───► outcome `failed`, dead letter
 //!   FLEET_REQUESTS (later.*) ────── overdue ────────► the schedule once more
+//!   FLEET_REQUESTS (cron.*) ─────── overdue ────────► the schedule once more, and what it missed
+//!   specs, schedules (cron.*) ───── triggers ───────► schedules as their specs say
+//!   FLEET_REQUESTS (fire.*) ─────── fires ──────────► unique work, or event `skipped`
 //!   registry, events `joined` ───── agents ─────────► event `gone`
 //!                      └─ each under a lease in the locks bucket
 //! ```

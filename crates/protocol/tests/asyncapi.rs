@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 use sortie_protocol::{
-    BreakerName, Capability, InstanceId, Kind, Lane, Namespace, Operator, RequestId, RunId, StepName, Subject,
+    BreakerName, Capability, CronName, InstanceId, Lane, Namespace, Operator, RequestId, RunId, StepName, Subject,
     UniqueKey, WorkflowName, breaker, event, mark, subject,
     subject::Verb,
     topology::{Names, Settings, bucket_subject, streams},
@@ -30,7 +30,8 @@ fn subjects() -> Vec<Subject> {
     let id = RequestId::parse("req-1").unwrap();
     let mut all = vec![
         Subject::Later(id.clone()),
-        Subject::Cron(Kind::parse("nightly").unwrap()),
+        Subject::Cron(CronName::parse("nightly").unwrap()),
+        Subject::Fire(CronName::parse("nightly").unwrap()),
         Subject::Start(WorkflowName::parse("audit").unwrap()),
         Subject::Unique { capability: capability.clone(), key: UniqueKey::parse("k").unwrap() },
         Subject::Outcome(id.clone()),
@@ -49,9 +50,15 @@ fn subjects() -> Vec<Subject> {
 fn is_listed(subject: &Subject) -> bool {
     use Subject::*;
     match subject {
-        Request { .. } | Later(_) | Cron(_) | Start(_) | Unique { .. } | Outcome(_) | Told(_) | StepOutcome { .. } => {
-            true
-        }
+        Request { .. }
+        | Later(_)
+        | Cron(_)
+        | Fire(_)
+        | Start(_)
+        | Unique { .. }
+        | Outcome(_)
+        | Told(_)
+        | StepOutcome { .. } => true,
         Dead { .. } | Progress(_) | Control { .. } => true,
     }
 }
@@ -67,6 +74,7 @@ fn samples() -> Vec<String> {
         event::REQUEST_DEAD,
         event::CAPABILITY_UNSERVED,
         event::BREAKER_OPENED,
+        event::CRON_SKIPPED,
     ];
     let mut all: Vec<String> = subjects().iter().map(|subject| subject.render(&namespace)).collect();
     all.extend(topics.map(|topic| subject::event(&namespace, &format!("{topic}.x"))));
@@ -83,6 +91,7 @@ fn samples() -> Vec<String> {
         bucket_subject(&names.locks, "coordinator.overdue"),
         bucket_subject(&names.desired, "a.b"),
         bucket_subject(&names.config, "a.b"),
+        bucket_subject(&names.config, "cron.nightly"),
         bucket_subject(&names.workflows, "audit"),
         format!("$O.{}.C.x", names.payloads),
     ]);

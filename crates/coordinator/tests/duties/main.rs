@@ -9,4 +9,5 @@ mod fleet;
 mod leases;
 mod overdue;
 mod process;
+mod triggers;
 mod unserved;

@@ -68,3 +68,53 @@ async fn what_fell_due_while_the_store_was_full_fires_once_there_is_room() {
     assert_eq!(fleet.count(&fleet.names.requests, "fleet.later.*").await, 1);
     assert!(sum("overdue_total", "") >= 1.0);
 }
+
+#[tokio::test]
+async fn what_recurs_goes_on_after_the_store_was_full_and_a_firing_that_failed_is_made_up_for_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = small_store(folder.path()).await;
+    let fleet = Fleet::over(open(&server.url()).await);
+    // The usual look is far away: what wakes the coordinator is the room.
+    let config = sortie_coordinator::Config { overdue_every: Duration::from_secs(3600), ..quick() };
+    let two = [fleet.coordinate(config.clone()).await, fleet.coordinate(config).await];
+    let sum = |name: &str, duty: &str| two.iter().map(|one| one.metric(name, duty)).sum::<f64>();
+    until("the first look", || async { (sum("looks_total", "overdue") >= 1.0).then_some(()) }).await;
+
+    let due = fleet.in_seconds(6);
+    let hourly = due.format("%S %M * * * *").to_string();
+    for (subject, schedule, target) in [
+        ("fleet.cron.hourly", hourly.as_str(), "fleet.request.rare"),
+        ("fleet.cron.often", "@every 1s", "fleet.request.often"),
+        ("fleet.cron.yearly", "@yearly", "fleet.request.never"),
+    ] {
+        let headers = [("Nats-Schedule", schedule), ("Nats-Schedule-Target", target), ("X-Tenant", "blue")];
+        fleet.publish(subject, &headers, "{}").await;
+    }
+    until("it fires", || async { (fleet.count(&fleet.names.requests, "fleet.request.often").await > 0).then_some(()) })
+        .await;
+    fill(&fleet.publisher).await;
+    until("the refusal is noticed", || async { (sum("store_refused", "") > 0.0).then_some(()) }).await;
+    assert!(protocol::time::now() < due, "the store was not full in time");
+    let past = due + chrono::TimeDelta::seconds(4);
+    until("it is past", || async { (protocol::time::now() > past).then_some(()) }).await;
+    let often = fleet.count(&fleet.names.requests, "fleet.request.often").await;
+    assert_eq!(fleet.count(&fleet.names.requests, "fleet.request.rare").await, 0);
+
+    topology::purge(&fleet.connection, &fleet.names.audit, "fleet.audit.test.fill", None).await.unwrap();
+    let made_up = until("it is made up for", || async {
+        fleet.reader.last(&fleet.names.requests, "fleet.request.rare").await.unwrap()
+    })
+    .await;
+    let id = format!("cron-hourly-{}", due.timestamp());
+    assert_eq!(
+        (made_up.headers.get("Nats-Msg-Id"), made_up.headers.get("X-Tenant")),
+        (Some(id.as_str()), Some("blue"))
+    );
+    until("the other fires again", || async {
+        (fleet.count(&fleet.names.requests, "fleet.request.often").await > often + 1).then_some(())
+    })
+    .await;
+    assert_eq!(fleet.count(&fleet.names.requests, "fleet.request.rare").await, 1, "once");
+    assert_eq!(fleet.count(&fleet.names.requests, "fleet.cron.*").await, 3);
+    assert_eq!(sum("overdue_total", ""), 2.0, "what does not fall into that time is left alone");
+}

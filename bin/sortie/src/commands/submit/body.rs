@@ -41,6 +41,12 @@ impl Body {
         Ok(Self(bytes))
     }
 
+    /// The body as a JSON value.
+    pub(crate) fn value(&self) -> Result<Value, Problem> {
+        let unreadable = |failure| Problem::new(ExitCode::Usage, format!("the body cannot be kept: {failure}"));
+        ContentType::Json.decode(&self.0).map_err(unreadable)
+    }
+
     /// Begins the request, as MessagePack if that is wanted.
     pub(crate) fn request(
         self,

@@ -74,7 +74,7 @@ fn parse_deadline(text: &str) -> Result<Deadline, String> {
     time::parse(text).map(Deadline::At).map_err(refused)
 }
 
-fn parse_header(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_header(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
         _ => Err(format!("`{text}` is not KEY=VALUE")),
