@@ -31,6 +31,7 @@ mod exit;
 mod health;
 pub mod logging;
 pub mod metrics;
+pub mod probe;
 mod run;
 pub mod settings;
 pub mod signals;
