@@ -27,6 +27,8 @@ pub struct Config {
     pub unserved_told_every: Duration,
     /// How often the registry is looked at for agents that are gone. Defaults to 3 s.
     pub agents_every: Duration,
+    /// How often the figures of the fleet as a whole are asked for. Defaults to 10 s.
+    pub gauges_every: Duration,
 }
 
 impl Default for Config {
@@ -43,6 +45,7 @@ impl Default for Config {
             deadlines_every: Duration::from_secs(5),
             unserved_told_every: Duration::from_secs(60),
             agents_every: Duration::from_secs(3),
+            gauges_every: Duration::from_secs(10),
         }
     }
 }

@@ -14,6 +14,7 @@
 //!   specs, schedules (cron.*) ───── triggers ───────► schedules as their specs say
 //!   FLEET_REQUESTS (fire.*) ─────── fires ──────────► unique work, or event `skipped`
 //!   registry, events `joined` ───── agents ─────────► event `gone`
+//!   all of them ─────────────────── gauges ─────────► metrics of the fleet as a whole
 //!                      └─ each under a lease in the locks bucket
 //! ```
 //!
@@ -32,6 +33,7 @@
 mod config;
 mod coordinator;
 mod duty;
+mod gauges;
 mod metrics;
 mod post;
 mod queues;
@@ -40,5 +42,6 @@ pub mod serve;
 
 pub use config::Config;
 pub use coordinator::{Coordinator, Handle};
+pub use gauges::FleetGauges;
 pub use metrics::Metrics;
 pub use serve::serve;

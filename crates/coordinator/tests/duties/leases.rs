@@ -7,7 +7,7 @@ use sortie_coordinator::{Config, Coordinator};
 
 use crate::fleet::{Fleet, Running, quick, until};
 
-const DUTIES: [&str; 4] = ["overdue", "deadlines", "dead-letters", "agents"];
+const DUTIES: [&str; 5] = ["overdue", "deadlines", "dead-letters", "agents", "gauges"];
 
 async fn holds_all(one: &Running) {
     until("it holds every lease", || async {
