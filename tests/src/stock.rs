@@ -41,6 +41,12 @@ pub async fn has_nats() -> bool {
     is_here("nats", &["--version"]).await
 }
 
+/// Whether Prometheus and its tool are here, which `.ci/run` installs where it can; where they are not, the test says that
+/// it did nothing.
+pub async fn has_prometheus() -> bool {
+    is_here("promtool", &["--version"]).await && is_here("prometheus", &["--version"]).await
+}
+
 async fn is_here(program: &str, arguments: &[&str]) -> bool {
     let tried = Command::new(program).args(arguments).stdin(Stdio::null()).output().await;
     let is_here = tried.is_ok_and(|output| output.status.success());

@@ -23,6 +23,7 @@
 //! # }
 //! ```
 
+mod account;
 mod api;
 mod bucket;
 mod clock;
@@ -41,6 +42,7 @@ mod service;
 pub mod task;
 pub mod topology;
 
+pub use account::{AccountStore, account_store};
 pub use bucket::{Bucket, Entry};
 pub use clock::BrokerClock;
 pub use connection::{Connection, Link, Options, SERVER_VERSION_MIN, Subscription};

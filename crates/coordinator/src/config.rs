@@ -29,6 +29,8 @@ pub struct Config {
     pub wishes_every: Duration,
     /// How often the registry is looked at for agents that are gone. Defaults to 3 s.
     pub agents_every: Duration,
+    /// How often the figures of the fleet as a whole are asked for. Defaults to 10 s.
+    pub gauges_every: Duration,
 }
 
 impl Default for Config {
@@ -46,6 +48,7 @@ impl Default for Config {
             unserved_told_every: Duration::from_secs(60),
             wishes_every: Duration::from_secs(1),
             agents_every: Duration::from_secs(3),
+            gauges_every: Duration::from_secs(10),
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::{
         agents_gone::AgentsGone,
         dead_letters::{Advised, DeadLetters},
         deadlines::Deadlines,
+        gauges::Gauges,
         overdue::Overdue,
         triggers::{Fires, Triggers},
         wishes::Wishes,
@@ -68,6 +69,7 @@ impl Coordinator {
             spawn(Triggers::new(&post), &post, config.triggers_every, Arc::default(), &handle),
             spawn(Wishes::new(&post), &post, config.wishes_every, Arc::default(), &handle),
             task::spawn("fires", Fires::new(&post).keep(handle.stop.clone())),
+            spawn(Gauges::new(&post), &post, config.gauges_every, Arc::default(), &handle),
             task::spawn("advisories", Advised::new(&post).keep(handle.stop.clone())),
         ];
         tracing::info!(instance = %post.instance, namespace = %post.namespace(), "coordinator started");

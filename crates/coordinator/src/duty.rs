@@ -17,6 +17,7 @@ pub(crate) mod agents_gone;
 pub(crate) mod dead_letters;
 pub(crate) mod deadlines;
 mod follow;
+pub(crate) mod gauges;
 pub(crate) mod overdue;
 pub(crate) mod triggers;
 pub(crate) mod unserved;
@@ -41,6 +42,9 @@ pub(crate) trait Duty: Send + 'static {
     /// Forgets what it knew: another coordinator may have done the duty since.
     fn begin(&mut self);
 
+    /// Takes back what only the duty's holder says.
+    fn end(&mut self) {}
+
     /// Looks once and does what is to be done; says how soon it wants to look again, if sooner than usual.
     fn look(&mut self) -> impl Future<Output = Result<Option<Duration>, Error>> + Send;
 }
@@ -58,6 +62,10 @@ pub(crate) struct Shift<D> {
 impl<D: Duty> Shift<D> {
     pub(crate) fn new(duty: D, post: &Post, every: Duration, bell: Arc<Notify>) -> Self {
         let key = format!("coordinator.{}", D::NAME);
+        // A counter that is not there before it counts its first has no increase then.
+        for counter in [&post.metrics.looks, &post.metrics.looks_failed] {
+            counter.with_label_values(&[D::NAME]);
+        }
         let lease = Lease::new(post.locks.clone(), key, post.instance.as_str(), post.config.lease_ttl);
         Self { duty, post: post.clone(), lease, every, bell }
     }
@@ -77,6 +85,7 @@ impl<D: Duty> Shift<D> {
                 look_at = Instant::now();
             } else if was_held && !is_held {
                 tracing::warn!(duty = D::NAME, "duty lost");
+                self.duty.end();
             }
             was_held = is_held;
             self.post.metrics.lease_held.with_label_values(&[D::NAME]).set(i64::from(is_held));
@@ -92,6 +101,7 @@ impl<D: Duty> Shift<D> {
                 () = stop.cancelled() => {}
             }
         }
+        self.duty.end();
         // Another coordinator then need not wait until it runs out; if this fails, it waits.
         let _ = tokio::time::timeout(RELEASED_WITHIN, self.lease.release()).await;
         self.post.metrics.lease_held.with_label_values(&[D::NAME]).set(0);

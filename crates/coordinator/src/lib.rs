@@ -15,6 +15,7 @@
 //!   FLEET_REQUESTS (fire.*) ─────── fires ──────────► unique work, or event `skipped`
 //!   registry, events `joined` ───── agents ─────────► event `gone`
 //!   desired bucket ──────────────── wishes ─────────► consumers paused, resumed, limited
+//!   all of them ─────────────────── gauges ─────────► metrics of the fleet as a whole
 //!                      └─ each under a lease in the locks bucket
 //! ```
 //!
@@ -33,6 +34,7 @@
 mod config;
 mod coordinator;
 mod duty;
+mod gauges;
 mod metrics;
 mod post;
 mod queues;
@@ -41,5 +43,6 @@ pub mod serve;
 
 pub use config::Config;
 pub use coordinator::{Coordinator, Handle};
+pub use gauges::FleetGauges;
 pub use metrics::Metrics;
 pub use serve::serve;

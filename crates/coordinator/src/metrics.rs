@@ -1,5 +1,7 @@
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use crate::gauges::FleetGauges;
+
 /// What a coordinator measures. Labels are the names of duties.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -27,6 +29,8 @@ pub struct Metrics {
     pub agents_gone: IntCounter,
     /// 1 while the broker refuses to store anything more.
     pub store_refused: Gauge,
+    /// What the fleet as a whole looks like.
+    pub fleet: FleetGauges,
 }
 
 impl Metrics {
@@ -71,6 +75,7 @@ impl Metrics {
                 "sortie_coordinator_store_refused",
                 "1 while the broker refuses to store anything more.",
             )?,
+            fleet: FleetGauges::new(registry)?,
         };
         registry.register(Box::new(metrics.lease_held.clone()))?;
         registry.register(Box::new(metrics.looks.clone()))?;

@@ -32,6 +32,7 @@ mod exit;
 mod health;
 pub mod logging;
 pub mod metrics;
+pub mod probe;
 mod run;
 pub mod settings;
 pub mod signals;

@@ -8,6 +8,7 @@ use prometheus::{IntCounter, Registry};
 use sortie_process::{
     ExitCode, ExitError, Health, Shutdown,
     endpoint::{Endpoint, EndpointArgs, MetricsAddress},
+    probe::{Question, probe},
     settings::Environment,
 };
 use tokio::{
@@ -105,4 +106,20 @@ fn an_address_is_a_port_or_complete() {
     assert_eq!(EndpointArgs::default().resolve(&Environment::default()), Ok(None));
     let by_variable = EndpointArgs::default().resolve(&Environment::of([("SORTIE_METRICS", "1")]));
     assert_eq!(by_variable.unwrap().unwrap().place, "SORTIE_METRICS");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_hears_what_the_endpoint_says() {
+    let served = serve().await;
+    let args = EndpointArgs { metrics: Some(served.address.to_string()) };
+    let ask = |question| probe(question, &args, &Environment::default()).map_err(|problem| problem.message);
+    assert_eq!(ask(Question::Healthy), Ok(()));
+    assert_eq!(ask(Question::Ready), Err("starting".to_owned()));
+    served.health.ready();
+    assert_eq!(ask(Question::Ready), Ok(()));
+    served.health.unhealthy("stuck");
+    assert_eq!(ask(Question::Healthy), Err("stuck".to_owned()));
+    served.end.cancel();
+    assert!(served.task.join().await.is_some_and(|end| end.is_ok()));
+    assert!(ask(Question::Healthy).is_err());
 }

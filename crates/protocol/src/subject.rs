@@ -308,6 +308,11 @@ pub mod filter {
         format!("{namespace}.replayed.*.{id}.*")
     }
 
+    /// Every start of a run that nobody has taken yet.
+    pub fn starts(namespace: &Namespace) -> String {
+        format!("{namespace}.start.*")
+    }
+
     /// Work of every lane and capability.
     pub fn requests(namespace: &Namespace) -> [String; 3] {
         crate::Lane::ALL.map(|lane| format!("{namespace}.{}.*", lane.token()))

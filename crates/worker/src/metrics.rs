@@ -109,6 +109,15 @@ impl Metrics {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Begins to count a capability. A counter that is not there before it counts its first has no increase then.
+    pub(crate) fn begin(&self, capability: &str) {
+        for end in End::ALL {
+            self.inner.ends.with_label_values(&[capability, end.label()]);
+        }
+        self.inner.redelivered.with_label_values(&[capability]);
+        self.inner.held_back.with_label_values(&[capability]);
+    }
+
     pub(crate) fn ended(&self, capability: &str, end: End) {
         self.inner.ends.with_label_values(&[capability, end.label()]).inc();
     }

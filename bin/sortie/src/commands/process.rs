@@ -1,14 +1,19 @@
 //! `sortie process`: every process of a fleet out of this one binary, the same as its own binary would run.
 
 use clap::Subcommand;
-use process::ProcessArgs;
+use process::{
+    ExitCode, ProcessArgs,
+    probe::{Question, probe},
+    settings::Environment,
+};
 
 const EXAMPLES: &str = "\
 Examples:
   sortie process coordinator                      any number of them may run
   sortie process coordinator --metrics 9464       with /metrics, /healthz and /readyz
   sortie process agent-exec words.yaml            an agent of the commands that a file declares
-  sortie process agent-files --root ~/src         an agent that examines files";
+  sortie process agent-files --root ~/src         an agent that examines files
+  sortie process health --ready --metrics 9464    exit 0 if the process that serves this port takes work";
 
 /// Run one process of a fleet, as its own binary would
 #[derive(Debug, clap::Args)]
@@ -26,6 +31,12 @@ enum Which {
     AgentExec(exec::agent::Args),
     /// An agent that examines and lists files
     AgentFiles(agent_files::Args),
+    /// Ask a process on this machine how it is, where --metrics or SORTIE_METRICS says; for health checks of containers
+    Health {
+        /// Ask whether it takes work, not only whether it lives
+        #[arg(long)]
+        ready: bool,
+    },
 }
 
 /// Runs it to its end, which is the end of this process.
@@ -37,6 +48,17 @@ pub(crate) fn run(command: ProcessCommand, args: &ProcessArgs) -> ! {
         }
         Which::AgentFiles(words) => {
             process::run(agent_files::serve::PROGRAM, args, |process| agent_files::serve(words, process))
+        }
+        Which::Health { ready } => {
+            let question = if ready { Question::Ready } else { Question::Healthy };
+            // No process of its own: it would take the very port that it is to ask at.
+            process::leave(match probe(question, &args.endpoint, &Environment::of_process()) {
+                Ok(()) => ExitCode::Done,
+                Err(problem) => {
+                    eprintln!("sortie: {problem}");
+                    problem.code
+                }
+            })
         }
     }
 }

@@ -45,6 +45,7 @@ pub(crate) fn quick() -> Config {
         unserved_told_every: Duration::ZERO,
         agents_every: Duration::from_millis(100),
         wishes_every: Duration::from_millis(100),
+        gauges_every: Duration::from_millis(100),
         ..Config::default()
     }
 }
@@ -223,6 +224,16 @@ impl Running {
         let is_it = |labels: &[prometheus::proto::LabelPair]| labels.iter().all(|label| label.value() == duty);
         let found = metrics.iter().find(|metric| is_it(metric.get_label()));
         found.map_or(0.0, |metric| metric.get_counter().get_value() + metric.get_gauge().get_value())
+    }
+
+    /// A gauge by its label values in the order of their names; none where nothing is said.
+    pub(crate) fn figure(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        let name = format!("sortie_coordinator_{name}");
+        let family = self.registry.gather().into_iter().find(|family| family.name() == name)?;
+        let is_it = |metric: &&prometheus::proto::Metric| {
+            metric.get_label().iter().map(prometheus::proto::LabelPair::value).eq(labels.iter().copied())
+        };
+        family.get_metric().iter().find(is_it).map(|metric| metric.get_gauge().get_value())
     }
 
     /// Waits until a duty was looked at this often more.

@@ -7,7 +7,7 @@ use sortie_coordinator::{Config, Coordinator};
 
 use crate::fleet::{Fleet, Running, quick, until};
 
-const DUTIES: [&str; 5] = ["overdue", "deadlines", "dead-letters", "agents", "wishes"];
+const DUTIES: [&str; 6] = ["overdue", "deadlines", "dead-letters", "agents", "wishes", "gauges"];
 
 async fn holds_all(one: &Running) {
     until("it holds every lease", || async {

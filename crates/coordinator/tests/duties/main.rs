@@ -6,6 +6,7 @@ mod cluster;
 mod dead_letters;
 mod deadlines;
 mod fleet;
+mod gauges;
 mod leases;
 mod overdue;
 mod process;

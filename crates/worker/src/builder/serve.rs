@@ -141,6 +141,7 @@ impl Builder {
         clock.adjust(&connection, &streams.requests).await?;
         let metrics = Metrics::new(&self.registry);
         let metrics = metrics.map_err(|error| Error::new(Kind::Configuration, format!("metrics: {error}")))?;
+        names.iter().for_each(|capability| metrics.begin(capability.as_str()));
         let (lookup, answerer) = Lookup::new(&connection, &self.config.namespace);
         let caps = self.declared.iter().map(|declared| declared.config.slots).collect();
         let namespace = &self.config.namespace;
