@@ -93,6 +93,11 @@ impl Start {
 }
 
 impl WorkerProcess {
+    /// One that was started another way.
+    pub fn of(child: Child) -> Self {
+        Self(child)
+    }
+
     /// Sends it a signal.
     ///
     /// # Errors

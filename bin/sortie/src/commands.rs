@@ -9,6 +9,7 @@ pub(crate) mod dead;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod later;
+pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod map;
 pub(crate) mod outcome;

@@ -143,6 +143,20 @@ impl Reader {
         Ok(page)
     }
 
+    /// The sequence of the first message under a filter that was stored at this moment or later; none where there is none.
+    ///
+    /// # Errors
+    /// `TimedOut`, `NoResponders` when the stream is not there.
+    pub async fn first_since(&self, stream: &str, filter: &str, since: Timestamp) -> Result<Option<u64>, Error> {
+        let since = protocol::time::format(since);
+        let question = json!({ "batch": 1, "next_by_subj": filter, "start_time": since });
+        match self.many(stream, question.to_string()).await? {
+            Some(page) => Ok(page.messages.first().map(|message| message.sequence)),
+            // The answer breaks the connection: whoever reads from the beginning finds it all the same.
+            None => Ok(Some(1)),
+        }
+    }
+
     /// Whether the leader has a message on this subject, by its sequence: the certain answer on a replicated stream.
     ///
     /// # Errors

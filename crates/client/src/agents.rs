@@ -10,7 +10,7 @@ use protocol::{
 };
 use serde_json::Value;
 
-use crate::{Client, Error, ErrorKind};
+use crate::{Client, Error, ErrorKind, logs::is_named};
 
 /// Which agents are meant: those that are all that is said. Nothing said means every agent.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -81,16 +81,13 @@ impl Client {
         Ok(agents)
     }
 
-    /// The one agent whose instance id begins like this, with or without `ins_`.
+    /// The one agent that a part of its instance id names: its beginning, with or without `ins_`, or its end.
     ///
     /// # Errors
     /// `NotFound` when there is none, `Invalid` when there are several; else those of [`Client::agents`].
-    pub async fn agent(&self, beginning: &str) -> Result<AgentEntry, Error> {
+    pub async fn agent(&self, part: &str) -> Result<AgentEntry, Error> {
         let mut agents = self.agents().await?;
-        let begins = |id: &str| {
-            id.starts_with(beginning) || id.strip_prefix("ins_").is_some_and(|rest| rest.starts_with(beginning))
-        };
-        agents.retain(|agent| begins(agent.instance.as_str()));
+        agents.retain(|agent| is_named(&agent.instance, part));
         // One that has just gone stands there a while longer, and is nobody to be mistaken for.
         if agents.len() > 1 && agents.iter().any(|agent| !agent.is_gone()) {
             agents.retain(|agent| !agent.is_gone());
@@ -98,15 +95,15 @@ impl Client {
         match agents.len() {
             0 => Err(Error::new(
                 ErrorKind::NotFound,
-                format!("no agent's instance id begins with `{beginning}`; see `sortie agents list`"),
+                format!("no agent's instance id begins or ends with `{part}`; see `sortie agents list`"),
             )),
             1 => Ok(agents.remove(0)),
             count => {
                 let some: Vec<&str> = agents.iter().take(3).map(|agent| agent.instance.as_str()).collect();
                 let some = some.join(", ");
-                Err(Error::invalid(format!(
-                    "{count} agents' instance ids begin with `{beginning}`: {some} …; say more of it"
-                )))
+                let message =
+                    format!("{count} agents' instance ids begin or end with `{part}`: {some} …; say more of it");
+                Err(Error::invalid(message))
             }
         }
     }

@@ -47,6 +47,7 @@ pub mod dead;
 mod error;
 mod keep;
 mod later;
+mod logs;
 mod progress;
 mod queues;
 mod receipt;
@@ -56,6 +57,7 @@ mod wait;
 mod watch;
 
 pub use broker::Disposition;
+pub use regex::Regex;
 
 pub use self::agents::{AgentFilter, rank_agents};
 pub use self::breakers::NamedBreaker;
@@ -66,6 +68,7 @@ pub use self::cron::{CronEntry, CronState};
 pub use self::dead::StoredLetter;
 pub use self::error::{Error, ErrorKind};
 pub use self::later::Scheduled;
+pub use self::logs::{LogFollower, LogLines, LogQuery};
 pub use self::progress::Follower;
 pub use self::queues::{Fulfilment, Limit, Pause, Peeked, Queue, Queues, QueuesAsk};
 pub use self::receipt::{Acceptance, Receipt};
