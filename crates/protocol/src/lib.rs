@@ -43,6 +43,7 @@ pub mod replay;
 pub mod request;
 pub mod retry;
 pub mod schema;
+pub mod settings;
 pub mod subject;
 pub mod time;
 pub mod topology;

@@ -14,6 +14,7 @@ use crate::{
     log_line::LogLine,
     mark::{Mark, UniqueTries},
     registry::AgentEntry,
+    settings,
 };
 
 /// Every shape of the contract with the file that describes it.
@@ -39,6 +40,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("set-log.json", of::<SetLog>()),
         ("set-slots.json", of::<SetSlots>()),
         ("steered.json", of::<Steered>()),
+        ("settings.json", settings::schema()),
         ("unique-tries.json", of::<UniqueTries>()),
     ]
 }
