@@ -4,6 +4,7 @@ pub(crate) mod agents;
 pub(crate) mod breaker;
 pub(crate) mod cancel;
 pub(crate) mod completions;
+pub(crate) mod config;
 pub(crate) mod cron;
 pub(crate) mod dead;
 pub(crate) mod demo;

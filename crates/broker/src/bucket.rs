@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use protocol::{
-    Headers,
+    Headers, header,
     topology::{bucket_stream, bucket_subject},
 };
 
@@ -15,8 +15,6 @@ use crate::{
     Connection, Outgoing, Publisher, Reader, StoredMessage,
     error::{Error, Kind},
 };
-
-const OPERATION: &str = "KV-Operation";
 
 /// Messages that one read of a whole bucket asks for at a time.
 const PAGE: usize = 500;
@@ -166,7 +164,7 @@ impl Bucket {
 
     fn removal(&self, key: &str) -> Outgoing {
         let mut outgoing = self.outgoing(key, Bytes::new(), None);
-        outgoing.headers.set(OPERATION, "PURGE");
+        outgoing.headers.set(header::KV_OPERATION, "PURGE");
         outgoing.headers.set("Nats-Rollup", "sub");
         outgoing
     }
@@ -180,8 +178,8 @@ impl Bucket {
     }
 
     fn entry(&self, message: StoredMessage) -> Entry {
-        let is_marker = message.headers.get(OPERATION).is_some_and(|operation| operation != "PUT")
-            || message.headers.get(protocol::header::NATS_MARKER_REASON).is_some();
+        let is_marker = message.headers.get(header::KV_OPERATION).is_some_and(|operation| operation != "PUT")
+            || message.headers.get(header::NATS_MARKER_REASON).is_some();
         let prefix = bucket_subject(&self.name, "");
         Entry {
             key: message.subject.strip_prefix(&prefix).unwrap_or(&message.subject).to_owned(),

@@ -67,6 +67,8 @@ pub const NATS_SCHEDULE_NEXT: &str = "Nats-Schedule-Next";
 pub const NATS_TTL: &str = "Nats-TTL";
 /// On a delete marker: why the broker put it there.
 pub const NATS_MARKER_REASON: &str = "Nats-Marker-Reason";
+/// On a key of a bucket that was removed: how.
+pub const KV_OPERATION: &str = "KV-Operation";
 /// What every header of the broker's own begins with. They are never copied from a received message into a publish: a
 /// copied schedule would fire again, a copied expectation would be refused.
 pub const NATS_PREFIX: &str = "Nats-";

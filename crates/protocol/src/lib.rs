@@ -39,6 +39,7 @@ pub mod registry;
 pub mod request;
 pub mod retry;
 pub mod schema;
+pub mod settings;
 pub mod subject;
 pub mod time;
 pub mod topology;

@@ -12,6 +12,7 @@ use crate::{
     cron::{CronSkipped, CronSpec},
     mark::{Mark, UniqueTries},
     registry::AgentEntry,
+    settings,
 };
 
 /// Every shape of the contract with the file that describes it.
@@ -29,6 +30,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("inspection.json", of::<Inspection>()),
         ("mark.json", of::<Mark>()),
         ("progress.json", of::<Progress>()),
+        ("settings.json", settings::schema()),
         ("unique-tries.json", of::<UniqueTries>()),
     ]
 }

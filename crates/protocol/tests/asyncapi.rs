@@ -92,6 +92,9 @@ fn samples() -> Vec<String> {
         bucket_subject(&names.desired, "a.b"),
         bucket_subject(&names.config, "a.b"),
         bucket_subject(&names.config, "cron.nightly"),
+        bucket_subject(&names.config, "settings.global"),
+        bucket_subject(&names.config, "settings.kind.words"),
+        bucket_subject(&names.config, "settings.instance.ins_1"),
         bucket_subject(&names.workflows, "audit"),
         format!("$O.{}.C.x", names.payloads),
     ]);
