@@ -14,6 +14,7 @@ pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod map;
 pub(crate) mod outcome;
+pub(crate) mod pairs;
 pub(crate) mod process;
 pub(crate) mod queues;
 pub(crate) mod submit;

@@ -1,5 +1,7 @@
 //! Cancelling: the outcome first, which wins or loses the race like any other, then the hints that stop the work early.
 
+mod many;
+
 use std::time::Duration;
 
 use broker::{Outgoing, Settled, StoredMessage};
@@ -11,6 +13,7 @@ use protocol::{
     topology::{self, Source},
 };
 
+pub use self::many::{CancelFilter, CancelTally};
 use crate::{Client, Error, ErrorKind};
 
 /// How long the publish of the outcome is tried, and how long an outcome that is certainly there is looked for at a
@@ -51,6 +54,11 @@ impl Client {
     /// a step of a run, which is cancelled with its run; `TimedOut` when it is not certain: cancel again.
     pub async fn cancel(&self, id: &RequestId) -> Result<Cancellation, Error> {
         let place = self.place(id).await?;
+        self.cancel_at(id, place).await
+    }
+
+    /// The same for one that lies there.
+    async fn cancel_at(&self, id: &RequestId, place: Place) -> Result<Cancellation, Error> {
         let failure = Failure::new(codes::CANCELLED, "cancelled on request");
         let mut outcome = Outcome::not_completed(id.clone(), Status::Cancelled, &failure);
         outcome.capability.clone_from(&place.capability);

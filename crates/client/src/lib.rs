@@ -62,7 +62,7 @@ pub use regex::Regex;
 
 pub use self::agents::{AgentFilter, rank_agents};
 pub use self::breakers::NamedBreaker;
-pub use self::cancel::Cancellation;
+pub use self::cancel::{CancelFilter, CancelTally, Cancellation};
 pub use self::client::Client;
 pub use self::config::{SettingsRevision, StoredSettings};
 pub use self::control::Steering;

@@ -318,6 +318,11 @@ pub mod filter {
         crate::Lane::ALL.map(|lane| format!("{namespace}.{}.*", lane.token()))
     }
 
+    /// Work of one lane, for one capability or for all.
+    pub fn lane(namespace: &Namespace, lane: crate::Lane, capability: Option<&Capability>) -> String {
+        format!("{namespace}.{}.{}", lane.token(), capability.map_or("*", Capability::as_str))
+    }
+
     /// Unique work of one capability, or of all.
     pub fn unique(namespace: &Namespace, capability: Option<&Capability>) -> String {
         format!("{namespace}.unique.{}.*", capability.map_or("*", Capability::as_str))

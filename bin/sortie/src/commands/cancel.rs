@@ -1,30 +1,43 @@
-//! `sortie cancel`: gives a request up.
+//! `sortie cancel`: gives a request up, or all that a filter means.
 
+mod many;
+
+use clap::ArgGroup;
 use client::Cancellation;
 use process::{ExitCode, Problem};
 use protocol::RequestId;
 use serde_json::{Value, json};
 
+use self::many::ManyArgs;
 use crate::{refusal, session::Session};
 
 const EXAMPLES: &str = "\
 Examples:
-  sortie cancel req_0198…      what waits never starts, what runs is told to stop
-  sortie later list            ids of what waits for its time
+  sortie cancel req_0198…                                what waits never starts, what runs is told to stop
+  sortie cancel --capability resize --dry-run            how many that would be, and which
+  sortie cancel --capability resize --lane bulk --older-than 1h
+  sortie cancel --filter capability=resize --filter lane=unique
+  sortie cancel --all                                    everything that is queued, waiting or running
+  sortie later list                                      ids of what waits for its time
 
 An id of your own that was never submitted cannot be told from one that is queued: it is cancelled in advance.
-Exit codes: 0 cancelled, 1 it was done before, or was never issued.";
+Exit codes: 0 cancelled, 1 it was done before, or was never issued; of many, 1 if one was refused.";
 
-/// Cancel a request, queued, waiting or running
+/// Cancel a request, queued, waiting or running; or all that match
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true)
+    .args(["id", "all", "capability", "lane", "older_than", "pairs"]))]
 pub(crate) struct CancelArgs {
     /// The request
-    id: RequestId,
+    #[arg(conflicts_with_all = ["all", "capability", "lane", "older_than", "pairs", "dry_run"])]
+    id: Option<RequestId>,
+    #[command(flatten)]
+    many: ManyArgs,
 }
 
 pub(crate) async fn run(args: CancelArgs, session: &Session) -> Result<ExitCode, Problem> {
-    let CancelArgs { id } = args;
+    let Some(id) = args.id else { return many::run(args.many, session).await };
     session.audit("request-cancel", id.as_str(), Value::Null).await?;
     match session.client().await?.cancel(&id).await.map_err(refusal::problem)? {
         Cancellation::Cancelled => {

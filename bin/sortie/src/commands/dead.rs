@@ -30,7 +30,7 @@ Examples:
   sortie dead import dead.jsonl                       never makes a second one
   sortie dead drop req_0198…                          it is of no use any more
   sortie dead drop --replayed yes --until 7d          those that were sent again, older than a week
-  sortie dead rule add slow --code timeout --delay 'exponential; first=5m'
+  sortie dead rule add slow --code timeout --delay 'fixed; first=2m'
   sortie dead rule list                               what is sent again by itself
   sortie dead rule remove slow
 

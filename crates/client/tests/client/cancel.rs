@@ -1,13 +1,13 @@
 use std::time::Duration;
 
-use broker::{Delivery, PullEvent, PullInbox, PullRequest};
+use broker::{Delivery, Outgoing, Publisher, PullEvent, PullInbox, PullRequest};
 use protocol::{
-    Origin, Status, UniqueKey, codes,
+    Capability, Lane, Origin, Status, UniqueKey, codes,
     control::CancelNotice,
     topology::{self, Source},
 };
 use serde_json::json;
-use sortie_client::{Cancellation, ErrorKind};
+use sortie_client::{CancelFilter, Cancellation, ErrorKind};
 
 use crate::fleet::{Fleet, SOON, echo, id, until};
 
@@ -102,4 +102,47 @@ async fn an_id_by_sequence_that_was_never_issued_is_not_found() {
     let error = fleet.client.cancel(&id("run-1~scan~0")).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Invalid);
     assert_eq!(fleet.count("FLEET_OUTCOMES").await, 1);
+}
+
+#[tokio::test]
+async fn all_that_a_filter_means_is_cancelled_and_nothing_that_is_done() {
+    let fleet = Fleet::start().await;
+    let client = &fleet.client;
+    let other = Capability::parse("other").unwrap();
+    for number in 0..300 {
+        client.request(&echo(), &number).id(id(&format!("normal-{number}"))).submit().await.unwrap();
+    }
+    for (name, lane) in [("urgent", Lane::Urgent), ("bulk", Lane::Bulk)] {
+        client.request(&echo(), &1).id(id(name)).lane(lane).submit().await.unwrap();
+    }
+    client.request(&echo(), &1).id(id("later")).lane(Lane::Bulk).delay(SOON * 100).submit().await.unwrap();
+    client.request(&other, &1).id(id("other")).submit().await.unwrap();
+    let key = UniqueKey::parse("k").unwrap();
+    let unique = client.request(&echo(), &1).unique(key.clone()).submit().await.unwrap();
+    // One that names no id, one that nobody has taken out since it was done, and one under a second message of its id.
+    Publisher::new(fleet.connection()).publish(&Outgoing::new("fleet.request.echo", "1")).await.unwrap();
+    fleet.complete(&id("normal-7"), &json!(7)).await;
+
+    let bulk = CancelFilter { source: Some(Source::Lane(Lane::Bulk)), ..CancelFilter::default() };
+    let dry = client.cancel_many(&bulk, true, |_| {}).await.unwrap();
+    assert_eq!((dry.matched, dry.cancelled, dry.examples), (2, 0, vec![id("bulk"), id("later")]));
+    let old = CancelFilter { older_than: Some(SOON * 100), ..CancelFilter::default() };
+    assert_eq!(client.cancel_many(&old, false, |_| {}).await.unwrap().matched, 0);
+    let unique_ones = CancelFilter { source: Some(Source::Unique), ..CancelFilter::default() };
+    assert_eq!(client.cancel_many(&unique_ones, false, |_| {}).await.unwrap().cancelled, 1);
+    assert_eq!(client.outcome(unique.id()).await.unwrap().unwrap().status, Status::Cancelled);
+    client.request(&echo(), &1).unique(key).submit().await.expect("its key is free");
+
+    let echoes = CancelFilter { capability: Some(echo()), ..CancelFilter::default() };
+    let mut told = 0;
+    let tally = client.cancel_many(&echoes, false, |_| told += 1).await.unwrap();
+    // 299 of the normal ones, urgent, bulk, later, the one without an id, and the unique one.
+    assert_eq!((tally.matched, tally.cancelled, tally.done, tally.refused.len()), (304, 304, 0, 0), "{told}");
+    assert_eq!(client.outcome(&id("normal-7")).await.unwrap().unwrap().status, Status::Completed);
+    assert!(client.outcome(&id("other")).await.unwrap().is_none());
+    assert!(client.later(10).await.unwrap().is_empty());
+    let again = client.cancel_many(&echoes, false, |_| {}).await.unwrap();
+    assert_eq!((again.matched, again.cancelled), (0, 0), "what lies there still is cancelled already");
+    let rest = client.cancel_many(&CancelFilter::default(), false, |_| {}).await.unwrap();
+    assert_eq!((rest.cancelled, rest.examples), (1, vec![id("other")]));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use clap::{Args, Command, FromArgMatches, ValueEnum};
 use client::{Client, dead::Filter};
-use process::{ExitCode, Problem};
+use process::Problem;
 use protocol::{
     Capability, Category, CodePattern, duration,
     time::{self, Timestamp},
@@ -13,7 +13,7 @@ use protocol::{
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
-use crate::refusal;
+use crate::{commands::pairs, refusal};
 
 /// Of which all must hold that are given.
 #[derive(Clone, Debug, Default, Args)]
@@ -47,7 +47,7 @@ pub(crate) struct FilterArgs {
     #[arg(long, value_name = "yes|no")]
     replayed: Option<YesNo>,
     /// Any of these in one word, `code=timeout`; may be repeated
-    #[arg(long = "filter", value_name = "NAME=VALUE", value_parser = parse_pair)]
+    #[arg(long = "filter", value_name = "NAME=VALUE", value_parser = pairs::parse)]
     pairs: Vec<(String, String)>,
 }
 
@@ -89,14 +89,9 @@ impl FilterArgs {
     pub(crate) fn resolved(self) -> Result<Self, Problem> {
         let mut all = Self { pairs: Vec::new(), ..self };
         for (name, value) in self.pairs {
+            let known = ["capability", "code", "category", "since", "until", "version", "agent", "grep", "replayed"];
             let grammar = Self::augment_args(Command::new("filter").disable_help_flag(true));
-            let matches = grammar.try_get_matches_from(["filter", &format!("--{name}={value}")]);
-            let read = matches.and_then(|matches| Self::from_arg_matches(&matches)).map_err(|error| {
-                let fault = error.to_string();
-                let fault = fault.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-                Problem::new(ExitCode::Usage, format!("--filter {name}={value}: {fault}"))
-                    .advise("it knows capability, code, category, since, until, version, agent, grep and replayed")
-            })?;
+            let read = pairs::read(grammar, &name, &value, &known, |matches| Self::from_arg_matches(matches))?;
             all = Self {
                 capability: read.capability.or(all.capability),
                 code: read.code.or(all.code),
@@ -178,13 +173,6 @@ fn parse_category(text: &str) -> Result<Category, String> {
 
 fn parse_regex(text: &str) -> Result<Regex, String> {
     Regex::new(text).map_err(|error| format!("`{text}` is no regular expression: {error}"))
-}
-
-pub(crate) fn parse_pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if name != "filter" => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(format!("`{text}` is not NAME=VALUE, such as code=timeout")),
-    }
 }
 
 #[cfg(test)]
