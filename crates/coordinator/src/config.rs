@@ -31,6 +31,8 @@ pub struct Config {
     pub agents_every: Duration,
     /// How often the figures of the fleet as a whole are asked for. Defaults to 10 s.
     pub gauges_every: Duration,
+    /// How often dead letters are looked at for those that a rule sends again. Defaults to 5 s.
+    pub redrive_every: Duration,
 }
 
 impl Default for Config {
@@ -49,6 +51,7 @@ impl Default for Config {
             wishes_every: Duration::from_secs(1),
             agents_every: Duration::from_secs(3),
             gauges_every: Duration::from_secs(10),
+            redrive_every: Duration::from_secs(5),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::{
         deadlines::Deadlines,
         gauges::Gauges,
         overdue::Overdue,
+        redrive::Redrive,
         triggers::{Fires, Triggers},
         wishes::Wishes,
     },
@@ -70,6 +71,7 @@ impl Coordinator {
             spawn(Wishes::new(&post), &post, config.wishes_every, Arc::default(), &handle),
             task::spawn("fires", Fires::new(&post).keep(handle.stop.clone())),
             spawn(Gauges::new(&post), &post, config.gauges_every, Arc::default(), &handle),
+            spawn(Redrive::new(&post), &post, config.redrive_every, Arc::default(), &handle),
             task::spawn("advisories", Advised::new(&post).keep(handle.stop.clone())),
         ];
         tracing::info!(instance = %post.instance, namespace = %post.namespace(), "coordinator started");

@@ -19,6 +19,7 @@ pub(crate) mod deadlines;
 mod follow;
 pub(crate) mod gauges;
 pub(crate) mod overdue;
+pub(crate) mod redrive;
 pub(crate) mod triggers;
 pub(crate) mod unserved;
 pub(crate) mod wishes;

@@ -16,6 +16,7 @@
 //!   registry, events `joined` ───── agents ─────────► event `gone`
 //!   desired bucket ──────────────── wishes ─────────► consumers paused, resumed, limited
 //!   all of them ─────────────────── gauges ─────────► metrics of the fleet as a whole
+//!   FLEET_DEAD, rules ───────────── redrive ────────► a schedule of the letter's request, by rule
 //!                      └─ each under a lease in the locks bucket
 //! ```
 //!

@@ -27,6 +27,10 @@ pub struct Metrics {
     pub capabilities_unserved: IntGauge,
     /// Agents whose going was told.
     pub agents_gone: IntCounter,
+    /// Dead letters that a rule has sent again.
+    pub redriven: IntCounter,
+    /// Redrive rules that are broken and do nothing, as the holder of the duty sees it.
+    pub redrive_rules_broken: IntGauge,
     /// 1 while the broker refuses to store anything more.
     pub store_refused: Gauge,
     /// What the fleet as a whole looks like.
@@ -71,6 +75,11 @@ impl Metrics {
                 "Capabilities that have work and nobody who serves them.",
             )?,
             agents_gone: IntCounter::new("sortie_coordinator_agents_gone_total", "Agents whose going was told.")?,
+            redriven: IntCounter::new("sortie_coordinator_redriven_total", "Dead letters that a rule has sent again.")?,
+            redrive_rules_broken: IntGauge::new(
+                "sortie_coordinator_redrive_rules_broken",
+                "Redrive rules that are broken and do nothing.",
+            )?,
             store_refused: Gauge::new(
                 "sortie_coordinator_store_refused",
                 "1 while the broker refuses to store anything more.",
@@ -88,6 +97,8 @@ impl Metrics {
         registry.register(Box::new(metrics.expired.clone()))?;
         registry.register(Box::new(metrics.capabilities_unserved.clone()))?;
         registry.register(Box::new(metrics.agents_gone.clone()))?;
+        registry.register(Box::new(metrics.redriven.clone()))?;
+        registry.register(Box::new(metrics.redrive_rules_broken.clone()))?;
         registry.register(Box::new(metrics.store_refused.clone()))?;
         Ok(metrics)
     }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Backoff, Capability, DeadLetter, Headers, Kind, codes, replay, retry::Jitter, time::Timestamp};
+use crate::{Backoff, Capability, DeadLetter, Headers, Kind, codes, duration, replay, retry::Jitter, time::Timestamp};
 
 /// What the keys of rules begin with, in the configuration bucket.
 const KEY_PREFIX: &str = "redrive.";
@@ -145,6 +145,11 @@ impl RedriveRule {
         if !(1..=LIMIT_MAX).contains(&rule.limit) {
             return Err(format!("limit: {} is not from 1 to {LIMIT_MAX}", rule.limit));
         }
+        if rule.delay.first > rule.delay.cap {
+            // The cap of a back-off that names none is made for attempts, and would quietly shorten the wait.
+            let cap = duration::format(rule.delay.cap);
+            return Err(format!("delay: its first wait is beyond its cap, {cap}; say a longer one with cap="));
+        }
         Ok(rule)
     }
 
@@ -248,6 +253,7 @@ mod tests {
             (r#"{"code":"x","limit":0}"#, "limit: 0"),
             (r#"{"code":"x","limit":99}"#, "limit: 99"),
             (r#"{"code":"x","delay":"soon"}"#, "back-off `soon`"),
+            (r#"{"code":"x","delay":"fixed; first=1h"}"#, "cap="),
             (r#"{"code":"x","colour":"red"}"#, "unknown field `colour`"),
         ] {
             let fault = RedriveRule::read(text.as_bytes()).unwrap_err();

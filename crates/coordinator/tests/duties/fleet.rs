@@ -46,6 +46,7 @@ pub(crate) fn quick() -> Config {
         agents_every: Duration::from_millis(100),
         wishes_every: Duration::from_millis(100),
         gauges_every: Duration::from_millis(100),
+        redrive_every: Duration::from_millis(100),
         ..Config::default()
     }
 }

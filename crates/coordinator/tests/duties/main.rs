@@ -10,6 +10,7 @@ mod gauges;
 mod leases;
 mod overdue;
 mod process;
+mod redrive;
 mod triggers;
 mod unserved;
 mod wishes;
