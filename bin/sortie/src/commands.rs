@@ -21,3 +21,4 @@ pub(crate) mod submit;
 pub(crate) mod topology;
 pub(crate) mod up;
 pub(crate) mod watch;
+pub(crate) mod why;

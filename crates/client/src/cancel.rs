@@ -134,7 +134,12 @@ impl Client {
 
     /// The message behind an id by sequence, if it is still queued. The sequences of a stream are issued in order, so
     /// one beyond the last was never issued.
-    async fn issued(&self, id: &RequestId, stream: &str, sequence: u64) -> Result<Option<StoredMessage>, Error> {
+    pub(crate) async fn issued(
+        &self,
+        id: &RequestId,
+        stream: &str,
+        sequence: u64,
+    ) -> Result<Option<StoredMessage>, Error> {
         let never = |why: &str| Error::new(ErrorKind::NotFound, format!("there is no request {id}: {why}")).about(id);
         let state = broker::topology::stream_state(self.connection(), stream).await;
         let state = state.map_err(|error| match error.kind() {

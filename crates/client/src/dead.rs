@@ -83,7 +83,7 @@ impl Client {
     }
 
     /// The letter as its message is, its body still a reference where it is one.
-    async fn stored_letter(&self, id: &RequestId) -> Result<Option<StoredLetter>, Error> {
+    pub(crate) async fn stored_letter(&self, id: &RequestId) -> Result<Option<StoredLetter>, Error> {
         let stream = &self.names().dead;
         let filter = subjects::dead_of(self.namespace(), id);
         match self.reader().last_of_each(stream, &[filter]).await {

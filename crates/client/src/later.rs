@@ -53,7 +53,7 @@ impl Client {
         Ok(all)
     }
 
-    fn scheduled(&self, message: &broker::StoredMessage) -> Option<Scheduled> {
+    pub(crate) fn scheduled(&self, message: &broker::StoredMessage) -> Option<Scheduled> {
         let Some(Subject::Later(id)) = Subject::parse(self.namespace(), &message.subject) else { return None };
         let target = message.headers.get(header::NATS_SCHEDULE_TARGET);
         let (lane, capability) = match target.and_then(|target| Subject::parse(self.namespace(), target)) {

@@ -56,6 +56,7 @@ mod request;
 mod submit;
 mod wait;
 mod watch;
+mod why;
 
 pub use broker::Disposition;
 pub use regex::Regex;
@@ -72,7 +73,8 @@ pub use self::error::{Error, ErrorKind};
 pub use self::later::Scheduled;
 pub use self::logs::{LogFollower, LogLines, LogQuery};
 pub use self::progress::Follower;
-pub use self::queues::{Fulfilment, Limit, Pause, Peeked, Queue, Queues, QueuesAsk};
+pub use self::queues::{BreakerNow, Fulfilment, Limit, Pause, Peeked, Queue, Queues, QueuesAsk};
 pub use self::receipt::{Acceptance, Receipt};
 pub use self::request::RequestBuilder;
 pub use self::watch::{Happening, Watcher};
+pub use self::why::{Answer, Why, WhyAsk};

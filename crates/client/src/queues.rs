@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use protocol::{
-    Capability, Operator,
+    BreakerName, Capability, Operator, breaker,
     desired::{self, QueueWish},
     registry::{AgentEntry, State},
     time::Timestamp,
@@ -16,7 +16,9 @@ mod peek;
 mod steer;
 
 pub use self::peek::Peeked;
+pub(crate) use self::peek::id_of_sequence;
 pub use self::steer::Fulfilment;
+use crate::NamedBreaker;
 use gather::{Counters, Facts};
 
 /// What is to be told of queues.
@@ -80,10 +82,27 @@ pub struct Queue {
     pub pulls: u64,
     /// Whether its consumer is there: whoever serves it first makes it.
     pub is_known: bool,
+    /// How many may be in hand at once, in the whole fleet, as the broker has it; none without a consumer.
+    pub max_in_hand: Option<i64>,
     /// The pause that it is in, or should be in.
     pub paused: Option<Pause>,
     /// The limit that it has, or should have; none is the usual 10,000.
     pub limit: Option<Limit>,
+    /// The circuit breaker that pauses it, or lets only trials through.
+    pub breaker: Option<BreakerNow>,
+}
+
+/// A circuit breaker that is not closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BreakerNow {
+    /// Its name.
+    pub name: BreakerName,
+    /// Open or half open.
+    pub state: breaker::State,
+    /// Until when it is open; none where it is half open.
+    pub until: Option<Timestamp>,
+    /// The code of the failure that opened it.
+    pub after: Option<String>,
 }
 
 /// A pause of a queue.
@@ -121,14 +140,14 @@ impl Queue {
     pub fn is_idle(&self) -> bool {
         let rates = self.rate_in.unwrap_or(0.0) + self.rate_out.unwrap_or(0.0);
         let counts = self.waiting + self.running + self.scheduled;
-        counts == 0 && rates == 0.0 && self.paused.is_none() && self.limit.is_none()
+        let is_steered = self.paused.is_some() || self.limit.is_some() || self.breaker.is_some();
+        counts == 0 && rates == 0.0 && !is_steered
     }
 
     /// Whether its limit, ours or the usual one, keeps back what waits.
     pub fn is_at_limit(&self) -> bool {
-        let max =
-            self.limit.as_ref().filter(|limit| limit.is_in_force).map_or(desired::LIMIT_MAX.into(), |limit| limit.max);
-        self.waiting > 0 && i64::try_from(self.running).is_ok_and(|running| running >= max)
+        let is_reached = |max| i64::try_from(self.running).is_ok_and(|running| running >= max);
+        self.waiting > 0 && self.max_in_hand.is_some_and(is_reached)
     }
 }
 
@@ -138,6 +157,10 @@ fn queue(capability: &Capability, source: Source, facts: &Facts, at: Timestamp) 
     let now = facts.now.get(&key);
     let wish = facts.wishes.get(&key);
     let agents: Vec<&AgentEntry> = facts.agents.iter().filter(|agent| takes(agent, capability)).collect();
+    let breaker = facts.breakers.iter().filter(|one| one.breaker.pauses.contains(capability));
+    // The one that is open longest; a half-open one has no end.
+    let breaker = breaker.filter(|one| one.now != breaker::State::Closed).max_by_key(|one| open_until(one));
+    let usual = worker_consumer(&facts.namespace, capability, source, 1).max_ack_pending;
     let rates = facts.before.as_ref().map(|(before, over)| rates(before.get(&key), now, *over));
     Queue {
         waiting: now.map_or(0, |now| now.waiting),
@@ -152,11 +175,23 @@ fn queue(capability: &Capability, source: Source, facts: &Facts, at: Timestamp) 
         slots_free: agents.iter().map(|agent| free_slots_of(agent, capability)).sum(),
         pulls: now.map_or(0, |now| now.pulls),
         is_known: now.is_some_and(|now| now.max_ack_pending.is_some()),
-        paused: pause(now, wish, at),
-        limit: limit(now, wish, worker_consumer(&facts.namespace, capability, source, 1).max_ack_pending),
+        max_in_hand: now.and_then(|now| now.max_ack_pending),
+        paused: pause(now, wish, breaker.and_then(open_until), at),
+        limit: limit(now, wish, breaker.map(|one| one.breaker.settings.trials.into()), usual),
+        breaker: breaker.map(|one| BreakerNow {
+            name: one.name.clone(),
+            state: one.now,
+            until: open_until(one),
+            after: one.breaker.opened.as_ref().map(|opening| opening.code.clone()),
+        }),
         capability: capability.clone(),
         lane: source,
     }
+}
+
+/// Until when the broker is told to pause for a breaker.
+fn open_until(one: &NamedBreaker) -> Option<Timestamp> {
+    one.breaker.until.filter(|_| one.now == breaker::State::Open).map(desired::for_broker)
 }
 
 /// Whether an agent takes requests of a capability now.
@@ -194,14 +229,21 @@ fn rates(before: Option<&Counters>, now: Option<&Counters>, over: Duration) -> (
     (per_second(came), per_second(went))
 }
 
-fn pause(now: Option<&Counters>, wish: Option<&QueueWish>, at: Timestamp) -> Option<Pause> {
+fn pause(
+    now: Option<&Counters>,
+    wish: Option<&QueueWish>,
+    open_until: Option<Timestamp>,
+    at: Timestamp,
+) -> Option<Pause> {
     let found = now.and_then(|now| now.paused_until);
+    let is_breakers = found.is_some() && found <= open_until;
     let wished = wish.and_then(|wish| wish.pause_at(at));
     let told = |until: Timestamp| (!desired::is_far(until)).then_some(until);
     match (found, wished) {
         (None, None) => None,
+        (Some(_), None) if is_breakers => None,
         // Somebody's own pause covers ours only if it is longer.
-        (Some(found), wished) if wished.is_none_or(|wished| found > wished.broker_until()) => {
+        (Some(found), wished) if !is_breakers && wished.is_none_or(|wished| found > wished.broker_until()) => {
             Some(Pause { by: None, at: None, reason: None, until: told(found), is_in_force: true })
         }
         (found, Some(wished)) => Some(Pause {
@@ -209,13 +251,13 @@ fn pause(now: Option<&Counters>, wish: Option<&QueueWish>, at: Timestamp) -> Opt
             at: Some(wished.at),
             reason: wished.reason.clone(),
             until: wished.until,
-            is_in_force: found == Some(wished.broker_until()),
+            is_in_force: found >= Some(wished.broker_until()),
         }),
         (Some(_), None) => None,
     }
 }
 
-fn limit(now: Option<&Counters>, wish: Option<&QueueWish>, usual: i64) -> Option<Limit> {
+fn limit(now: Option<&Counters>, wish: Option<&QueueWish>, trials: Option<i64>, usual: i64) -> Option<Limit> {
     let found = now.and_then(|now| now.max_ack_pending);
     match wish.and_then(|wish| wish.limit.as_ref()) {
         Some(wished) => Some(Limit {
@@ -223,9 +265,9 @@ fn limit(now: Option<&Counters>, wish: Option<&QueueWish>, usual: i64) -> Option
             by: Some(wished.by.clone()),
             at: Some(wished.at),
             reason: wished.reason.clone(),
-            is_in_force: found == Some(wished.max.into()),
+            is_in_force: found.is_some_and(|found| found <= wished.max.into()),
         }),
-        None => found.filter(|found| *found != usual).map(|max| Limit {
+        None => found.filter(|found| *found != usual && Some(*found) != trials).map(|max| Limit {
             max,
             by: None,
             at: None,

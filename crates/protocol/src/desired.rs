@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Capability, Operator,
+    breaker::{Breaker, Flow},
     time::{self, Timestamp},
     topology::Source,
 };
@@ -128,11 +129,9 @@ impl QueueWish {
 }
 
 impl PauseWish {
-    /// Until when the broker is told to pause: it wants a time, so "until somebody resumes it" is a far one. Whole
-    /// milliseconds, so that what the broker gives back is the same.
+    /// Until when the broker is told to pause: it wants a time, so "until somebody resumes it" is a far one.
     pub fn broker_until(&self) -> Timestamp {
-        let until = self.until.unwrap_or_else(far);
-        time::parse(&time::format(until)).unwrap_or(until)
+        for_broker(self.until.unwrap_or_else(far))
     }
 }
 
@@ -146,12 +145,34 @@ pub fn is_far(until: Timestamp) -> bool {
     until >= far() - chrono::TimeDelta::days(1)
 }
 
-/// What is to hold of a queue's consumer now.
-pub fn wanted(wish: &QueueWish, now: Timestamp) -> Wanted {
-    Wanted {
+/// A time in whole milliseconds, as it is told to the broker: what the broker gives back is then the same.
+pub fn for_broker(moment: Timestamp) -> Timestamp {
+    time::parse(&time::format(moment)).unwrap_or(moment)
+}
+
+/// What is to hold of a queue's consumer now, by what is wished and by the breakers that pause its capability: the longest
+/// pause and the lowest limit count, so that none of them takes anything back for another.
+///
+/// While a breaker is open its limit of half open holds already: when no coordinator is there at its end, the broker ends
+/// the pause by itself, and still only trials go through.
+pub fn wanted<'a>(wish: &QueueWish, breakers: impl IntoIterator<Item = &'a Breaker>, now: Timestamp) -> Wanted {
+    let mut wanted = Wanted {
         paused_until: wish.pause_at(now).map(PauseWish::broker_until),
         max_ack_pending: wish.limit.as_ref().map(|limit| limit.max.clamp(1, LIMIT_MAX)),
+    };
+    for breaker in breakers {
+        let trials = match breaker.flow_at(now) {
+            Flow::Free => continue,
+            Flow::Paused(until) => {
+                wanted.paused_until = wanted.paused_until.max(Some(for_broker(until)));
+                breaker.settings.trials
+            }
+            Flow::Limited(trials) => trials,
+        };
+        let lowest = wanted.max_ack_pending.map_or(trials, |max| max.min(trials));
+        wanted.max_ack_pending = Some(lowest.clamp(1, LIMIT_MAX));
     }
+    wanted
 }
 
 /// The end of a pause of this length from now.
@@ -162,7 +183,7 @@ pub fn pause_end(now: Timestamp, length: Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Lane;
+    use crate::{InstanceId, Lane, breaker};
 
     fn at(second: u32) -> Timestamp {
         time::parse(&format!("2030-01-01T00:00:{second:02}Z")).unwrap()
@@ -199,7 +220,45 @@ mod tests {
         ] {
             let wish = QueueWish { paused, limit: limited, ..QueueWish::default() };
             let (paused_until, max_ack_pending) = expected;
-            assert_eq!(wanted(&wish, at(10)), Wanted { paused_until, max_ack_pending }, "{case}");
+            assert_eq!(wanted(&wish, [], at(10)), Wanted { paused_until, max_ack_pending }, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_breaker_takes_nothing_back_that_a_person_wished() {
+        let by = Operator::nearest("ann");
+        let opened = |second: u32, seconds: u64| {
+            let settings = breaker::Settings { open_for: Duration::from_secs(seconds), ..breaker::Settings::default() };
+            let mut breaker = Breaker::closed(settings, at(0));
+            let instance = InstanceId::parse("ins_1").unwrap();
+            breaker.open(breaker::Opening::new(instance, "down", "", at(second)), settings);
+            breaker
+        };
+        let (open, half_open) = (opened(5, 20), opened(0, 5));
+        let closed = Breaker::closed(breaker::Settings::default(), at(0));
+        let (none, until_20) = (None, Some(Some(at(20))));
+        let (for_good, until_50) = (Some(None), Some(Some(at(50))));
+        for (case, paused, limit, breakers, expected) in [
+            ("closed", none, None, vec![&closed], (None, None)),
+            ("open", none, None, vec![&open], (Some(at(25)), Some(3))),
+            ("half open", none, None, vec![&half_open], (None, Some(3))),
+            ("closed again, and paused by somebody", for_good, None, vec![&closed], (Some(far()), None)),
+            ("open, and paused by somebody for good", for_good, None, vec![&open], (Some(far()), Some(3))),
+            ("open, and paused for longer", until_50, None, vec![&open], (Some(at(50)), Some(3))),
+            ("open, and paused for less long", until_20, None, vec![&open], (Some(at(25)), Some(3))),
+            ("half open, and paused by somebody", for_good, None, vec![&half_open], (Some(far()), Some(3))),
+            ("half open, and a lower limit", none, Some(2), vec![&half_open], (None, Some(2))),
+            ("half open, and a higher limit", none, Some(9), vec![&half_open], (None, Some(3))),
+            ("closed again, and a limit", none, Some(9), vec![&closed], (None, Some(9))),
+            ("one open, one half open", none, None, vec![&half_open, &open, &closed], (Some(at(25)), Some(3))),
+        ] {
+            let wish = QueueWish {
+                paused: paused.map(|until| PauseWish { by: by.clone(), at: at(0), reason: None, until }),
+                limit: limit.map(|max| LimitWish { max, by: by.clone(), at: at(0), reason: None }),
+                ..QueueWish::default()
+            };
+            let (paused_until, max_ack_pending) = expected;
+            assert_eq!(wanted(&wish, breakers, at(10)), Wanted { paused_until, max_ack_pending }, "{case}");
         }
     }
 

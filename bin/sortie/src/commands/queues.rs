@@ -10,6 +10,8 @@ mod list;
 mod peek;
 mod steer;
 
+pub(super) use list::age;
+
 const EXAMPLES: &str = "\
 Examples:
   sortie queues                                  what waits, runs, comes and goes; who is free

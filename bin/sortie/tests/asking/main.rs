@@ -6,5 +6,6 @@
 mod command;
 mod fleet;
 mod map;
+mod queues;
 mod submit;
 mod watch;

@@ -19,7 +19,7 @@ use protocol::{
 use tokio::time::Instant;
 
 use super::{Queues, QueuesAsk, order, queue};
-use crate::{Client, Error};
+use crate::{Client, Error, NamedBreaker};
 
 /// Consumers and queues that are asked about at once.
 const ASKED_AT_ONCE: usize = 16;
@@ -58,6 +58,7 @@ pub(super) struct Facts {
     pub(super) scheduled: BTreeMap<Key, u64>,
     pub(super) agents: Vec<AgentEntry>,
     pub(super) wishes: BTreeMap<Key, QueueWish>,
+    pub(super) breakers: Vec<NamedBreaker>,
 }
 
 impl Client {
@@ -71,7 +72,7 @@ impl Client {
             Some(_) => Some((self.counters(ask).await?, Instant::now())),
             None => None,
         };
-        let (agents, wishes) = (self.agents().await?, self.wishes().await?);
+        let (agents, wishes, breakers) = (self.agents().await?, self.wishes().await?, self.breakers().await?);
         let (scheduled, all_scheduled, has_more) = self.scheduled_by_queue(ask).await?;
         if let (Some((_, asked)), Some(over)) = (&before, ask.rates_over) {
             tokio::time::sleep_until(*asked + over).await;
@@ -79,7 +80,8 @@ impl Client {
         let before = before.map(|(counters, asked)| (counters, asked.elapsed()));
         let now = self.counters(ask).await?;
         let oldest = self.oldest(&now).await?;
-        let facts = Facts { namespace: self.namespace().clone(), now, before, oldest, scheduled, agents, wishes };
+        let facts =
+            Facts { namespace: self.namespace().clone(), now, before, oldest, scheduled, agents, wishes, breakers };
         let at = self.now().await?;
         let is_asked = |capability: &&Capability| ask.capability.as_ref().is_none_or(|asked| asked == *capability);
         let named = facts.now.keys().chain(facts.scheduled.keys()).chain(facts.wishes.keys()).map(|(name, _)| name);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use broker::topology;
 use protocol::{
     Capability,
+    breaker::Breaker,
     desired::{self, LIMIT_MAX, LimitWish, PauseWish, QueueWish, REASON_BYTES_MAX, wanted},
     topology::{Source, worker_consumer},
 };
@@ -100,10 +101,12 @@ impl Client {
         let until = Instant::now() + within;
         loop {
             let mut found = Vec::new();
-            let wishes = self.wishes().await?;
+            let (wishes, breakers) = (self.wishes().await?, self.breakers().await?);
+            let breakers = breakers.iter().map(|one| &one.breaker);
+            let breakers: Vec<&Breaker> = breakers.filter(|breaker| breaker.pauses.contains(capability)).collect();
             for source in sources {
                 let wish = wishes.get(&(capability.clone(), *source)).cloned().unwrap_or_default();
-                found.push((*source, self.fulfilment(capability, *source, &wish).await?));
+                found.push((*source, self.fulfilment(capability, *source, &wish, &breakers).await?));
             }
             let is_pending = found.iter().any(|(_, fulfilment)| *fulfilment == Fulfilment::Pending);
             if !is_pending || Instant::now() >= until {
@@ -113,14 +116,20 @@ impl Client {
         }
     }
 
-    async fn fulfilment(&self, capability: &Capability, source: Source, wish: &QueueWish) -> Result<Fulfilment, Error> {
+    async fn fulfilment(
+        &self,
+        capability: &Capability,
+        source: Source,
+        wish: &QueueWish,
+        breakers: &[&Breaker],
+    ) -> Result<Fulfilment, Error> {
         let consumer = worker_consumer(self.namespace(), capability, source, 1);
         let state = match topology::consumer_state(self.connection(), &consumer.stream, &consumer.name).await {
             Ok(state) => state,
             Err(error) if error.kind() == broker::Kind::NotFound => return Ok(Fulfilment::Unserved),
             Err(error) => return Err(self.explained(error, &consumer.stream).await),
         };
-        let wanted = wanted(wish, state.at);
+        let wanted = wanted(wish, breakers.iter().copied(), state.at);
         let is_paused = match wanted.paused_until {
             Some(until) => state.paused_until.is_some_and(|found| found >= until),
             None => wish.resumed_at.is_none() || state.paused_until.is_none(),

@@ -69,7 +69,7 @@ fn a_pause_is_told_with_who_made_it_and_whether_it_holds() {
         ("wished, and over", None, Some(wish(Some(at(5)))), None),
     ] {
         let now = Counters { paused_until: found, ..counters(0, 0, 0) };
-        let pause = pause(Some(&now), wish.as_ref(), at(10));
+        let pause = pause(Some(&now), wish.as_ref(), None, at(10));
         let told = pause.map(|pause| (pause.by.is_some(), pause.until, pause.is_in_force));
         assert_eq!(told, expected, "{case}");
     }
@@ -88,7 +88,7 @@ fn a_limit_is_told_with_who_set_it_and_whether_it_holds() {
         (10_000, Some(wish(5)), Some((5, true, false))),
     ] {
         let now = Counters { max_ack_pending: Some(found), ..counters(0, 0, 0) };
-        let limit = limit(Some(&now), wish.as_ref(), 10_000);
+        let limit = limit(Some(&now), wish.as_ref(), None, 10_000);
         assert_eq!(limit.map(|limit| (limit.max, limit.by.is_some(), limit.is_in_force)), expected);
     }
 }
@@ -131,8 +131,47 @@ fn slots_are_those_of_agents_that_take_it() {
             agent(State::Paused, 10, 0, None),
         ],
         wishes: BTreeMap::new(),
+        breakers: Vec::new(),
     };
     let found = queue(&echo(), Source::Lane(Lane::Normal), &facts, at(0));
     assert_eq!((found.agents, found.slots, found.slots_free, found.is_known), (2, 12, 8, false));
     assert!(found.is_idle() && !found.is_at_limit());
+}
+
+#[test]
+fn what_a_breaker_does_is_no_persons_doing() {
+    let settings = breaker::Settings::default();
+    let mut open = breaker::Breaker::closed(settings, at(0));
+    open.open(breaker::Opening::new(InstanceId::generate(), "down", "it is down", at(0)), settings);
+    open.pauses.insert(echo());
+    let named = |now, breaker: &breaker::Breaker| NamedBreaker {
+        name: BreakerName::from(&echo()),
+        now,
+        breaker: breaker.clone(),
+    };
+    let source = Source::Lane(Lane::Normal);
+    let told = |breakers: Vec<NamedBreaker>, paused_until, max_ack_pending| {
+        let now = Counters { paused_until, max_ack_pending: Some(max_ack_pending), ..counters(1, 3, 3) };
+        let facts = Facts {
+            namespace: Namespace::default(),
+            now: [((echo(), source), now)].into(),
+            before: None,
+            oldest: BTreeMap::new(),
+            scheduled: BTreeMap::new(),
+            agents: Vec::new(),
+            wishes: BTreeMap::new(),
+            breakers,
+        };
+        let queue = queue(&echo(), source, &facts, at(10));
+        let breaker = queue.breaker.as_ref().map(|breaker| (breaker.state, breaker.until));
+        (queue.paused.is_some(), queue.limit.is_some(), breaker, queue.is_at_limit())
+    };
+    let (now_open, now_half_open) = (breaker::State::Open, breaker::State::HalfOpen);
+    let opened = told(vec![named(now_open, &open)], Some(at(30)), 3);
+    assert_eq!(opened, (false, false, Some((now_open, Some(at(30)))), true));
+    let half_open = told(vec![named(now_half_open, &open)], None, 3);
+    assert_eq!(half_open, (false, false, Some((now_half_open, None)), true));
+    let by_hand = told(vec![named(now_open, &open)], Some(at(50)), 7);
+    assert_eq!(by_hand, (true, true, Some((now_open, Some(at(30)))), false), "longer and other than the breaker's");
+    assert_eq!(told(vec![named(breaker::State::Closed, &open)], None, 10_000), (false, false, None, false));
 }

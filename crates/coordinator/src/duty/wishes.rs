@@ -1,4 +1,4 @@
-//! What operators wish of queues, made true at their consumers.
+//! What operators wish of queues, and what circuit breakers ask for, made true at consumers.
 //!
 //! A wish stands in the desired bucket, and each look compares it with the consumer, so that one that was made again, or
 //! a pause that ran out by the broker's clock, needs nobody's memory. What was done is remembered beside it, because only
@@ -10,6 +10,7 @@ use broker::{Disposition, Entry, Error, Kind, topology};
 use futures_util::{StreamExt, stream};
 use protocol::{
     Capability,
+    breaker::{self, Breaker},
     desired::{self, QueueWish, Steered, wanted},
     time::{self, Timestamp},
     topology::{Source, worker_consumer},
@@ -36,6 +37,8 @@ struct Wished {
     steered: Steered,
     /// Of what was done.
     revision: u64,
+    /// Breakers that pause its capability, open or half open.
+    breakers: Vec<Breaker>,
 }
 
 impl Wishes {
@@ -53,6 +56,17 @@ impl Wishes {
                 continue;
             };
             all.insert(queue, Wished { wish, ..Wished::default() });
+        }
+        for entry in self.post.state.list(breaker::KEY_FILTER).await? {
+            let Some(breaker) = read::<Breaker>(&entry).filter(|breaker| breaker.state != breaker::State::Closed)
+            else {
+                continue;
+            };
+            for queue in breaker.pauses.iter().flat_map(|name| Source::ALL.map(|source| (name.clone(), source))) {
+                if all.contains_key(&queue) || !self.is_wished(&queue).await? {
+                    all.entry(queue).or_default().breakers.push(breaker.clone());
+                }
+            }
         }
         for entry in self.post.state.list("steered.>").await? {
             let Some(queue) = desired::parse_steered_key(&entry.key) else { continue };
@@ -89,7 +103,7 @@ impl Wishes {
             max_ack_pending: state.consumer.max_ack_pending,
             max_ack_pending_default: consumer.max_ack_pending,
         };
-        let wanted = wanted(&wished.wish, state.at);
+        let wanted = wanted(&wished.wish, &wished.breakers, state.at);
         let (steps, steered) = steps(&wanted, &wished.wish, &wished.steered, &found);
         // What is set is remembered first: else whoever dies in between leaves a pause that looks like somebody's own.
         let (before, after): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(|step| step.is_taking_back());

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use client::{Limit, Pause, Queue, Queues, QueuesAsk};
+use client::{BreakerNow, Limit, Pause, Queue, Queues, QueuesAsk};
 use process::{ExitCode, Problem};
 use protocol::{
-    Capability, duration,
+    Capability,
+    breaker::State,
+    duration,
     time::{self, Timestamp},
 };
 
@@ -93,7 +95,7 @@ fn rate(rate: Option<f64>) -> String {
 }
 
 /// How long ago that was, in one unit.
-pub(super) fn age(since: Timestamp, now: Timestamp) -> String {
+pub(in crate::commands) fn age(since: Timestamp, now: Timestamp) -> String {
     let seconds = (now - since).num_seconds().max(0).unsigned_abs();
     let unit = [86_400, 3_600, 60].into_iter().find(|unit| seconds >= 2 * unit).unwrap_or(1);
     duration::format(Duration::from_secs(seconds - seconds % unit))
@@ -103,6 +105,7 @@ fn state(queue: &Queue) -> String {
     let mut parts = Vec::new();
     parts.extend(queue.paused.as_ref().map(pause));
     parts.extend(queue.limit.as_ref().map(limit));
+    parts.extend(queue.breaker.as_ref().map(breaker));
     if parts.is_empty() && queue.agents == 0 && queue.pulls == 0 && queue.running == 0 && !queue.is_idle() {
         parts.push("nobody serves it".to_owned());
     }
@@ -123,9 +126,18 @@ fn limit(limit: &Limit) -> String {
     format!("{word} {} {by}", limit.max)
 }
 
+fn breaker(breaker: &BreakerNow) -> String {
+    let until = breaker.until.map(|until| format!(" until {}", time::format(until))).unwrap_or_default();
+    let after = breaker.after.as_ref().map(|code| format!(" after {}", printable(code))).unwrap_or_default();
+    match breaker.state {
+        State::HalfOpen => format!("breaker {} half open{after}", breaker.name),
+        State::Open | State::Closed => format!("breaker {} open{until}{after}", breaker.name),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use protocol::{Lane, Operator, topology::Source};
+    use protocol::{BreakerName, Lane, Operator, topology::Source};
 
     use super::*;
 
@@ -145,8 +157,10 @@ mod tests {
             slots_free: 4,
             pulls: 1,
             is_known: true,
+            max_in_hand: Some(10_000),
             paused: None,
             limit: None,
+            breaker: None,
         }
     }
 
@@ -165,6 +179,12 @@ mod tests {
             is_in_force: true,
         };
         let limit = Limit { max: 5, by: None, at: None, reason: None, is_in_force: true };
+        let open = BreakerNow {
+            name: BreakerName::parse("bank").unwrap(),
+            state: State::Open,
+            until: Some(at(30)),
+            after: Some("bank_down".to_owned()),
+        };
         let queues = vec![
             Queue {
                 waiting: 1_200,
@@ -175,6 +195,7 @@ mod tests {
             },
             queue("busy", Source::Unique),
             Queue { running: 5, scheduled: 3, rate_out: Some(0.5), limit: Some(limit), ..queue("busy", bulk) },
+            Queue { breaker: Some(open), ..queue("down", normal) },
             queue("idle", normal),
             queue("idle", bulk),
             Queue {
