@@ -20,7 +20,10 @@ use protocol::{
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::breakers::Breakers;
+use crate::{
+    breakers::Breakers,
+    configured::{Configured, CustomSettings},
+};
 
 /// Values shared by all attempts of a process, by type.
 pub(crate) type Shared = Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>;
@@ -36,6 +39,7 @@ pub(crate) struct Surroundings {
     pub(crate) kind: Kind,
     pub(crate) state: Bucket,
     pub(crate) breakers: Arc<Breakers>,
+    pub(crate) configured: Arc<Configured>,
     pub(crate) shared: Shared,
 }
 
@@ -241,6 +245,11 @@ impl Context {
     /// A client of the same fleet.
     pub fn client(&self) -> &Client {
         &self.inner.surroundings.client
+    }
+
+    /// The agent's own settings (`custom` of `sortie config`) as they are now.
+    pub fn settings(&self) -> CustomSettings {
+        self.inner.surroundings.configured.custom()
     }
 
     /// Values that outlive this process, shared by all agents of the capability.

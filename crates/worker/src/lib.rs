@@ -38,6 +38,7 @@ mod builder;
 mod cancels;
 mod conclude;
 mod config;
+mod configured;
 mod context;
 mod control;
 mod error;
@@ -60,6 +61,7 @@ mod watchdog;
 
 pub use builder::{Builder, Worker};
 pub use config::{CapabilityConfig, Config};
+pub use configured::CustomSettings;
 pub use context::{Context, StateStore};
 pub use error::{Error, Kind};
 pub use handler::{BoxService, Call, Handler, Reply};

@@ -77,14 +77,15 @@ impl Presence {
 
     /// Renews the entry for ever, and says at once when a drain begins.
     pub(crate) async fn renew(&self) {
-        let config = &self.machinery.config;
-        let mut ticks = tokio::time::interval(config.registry_interval);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let configured = &self.machinery.surroundings.configured;
+        let mut heartbeats = configured.heartbeats();
+        let mut next = tokio::time::Instant::now();
         let mut clock = tokio::time::interval(CLOCK_INTERVAL);
         let mut drains = false;
         loop {
             tokio::select! {
-                _ = ticks.tick() => {}
+                () = tokio::time::sleep_until(next) => {}
+                Ok(()) = heartbeats.changed() => {}
                 _ = clock.tick() => {
                     if let Err(error) = self.machinery.clock.adjust(&self.machinery.connection, &self.machinery.names.requests).await {
                         tracing::debug!(%error, "the broker's clock was not read");
@@ -94,6 +95,7 @@ impl Presence {
                 () = self.machinery.shutdown.begun(), if !drains => drains = true,
             }
             self.tell().await;
+            next = tokio::time::Instant::now() + configured.heartbeat(&self.machinery.config).0;
         }
     }
 
@@ -122,7 +124,8 @@ impl Presence {
     }
 
     async fn write(&self) -> Result<(), broker::Error> {
-        self.put(None, self.machinery.config.registry_ttl).await
+        let machinery = &self.machinery;
+        self.put(None, machinery.surroundings.configured.heartbeat(&machinery.config).1).await
     }
 
     async fn put(&self, state: Option<State>, ttl: Duration) -> Result<(), broker::Error> {
@@ -217,7 +220,9 @@ fn refresh(entry: &mut AgentEntry, machinery: &Machinery, state: State) {
     entry.slots_busy = machinery.slots.busy();
     entry.counts = machinery.metrics.counts(capabilities);
     entry.seen_at = machinery.clock.now();
-    entry.health = if stuck > 0 { Health::Degraded } else { Health::Healthy };
-    entry.health_reason = (stuck > 0).then(|| format!("{stuck} slots are held by handlers that ignore their end"));
+    let stuck = (stuck > 0).then(|| format!("{stuck} slots are held by handlers that ignore their end"));
+    let reasons: Vec<String> = stuck.into_iter().chain(machinery.surroundings.configured.trouble()).collect();
+    entry.health = if reasons.is_empty() { Health::Healthy } else { Health::Degraded };
+    entry.health_reason = (!reasons.is_empty()).then(|| reasons.join("; "));
     machinery.metrics.slots(entry.slots, entry.slots_busy);
 }

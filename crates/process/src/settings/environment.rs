@@ -137,6 +137,12 @@ impl Environment {
     }
 }
 
+/// A variable that is none of ours: one that a setting refers to. Empty counts as not set.
+#[allow(clippy::disallowed_methods, reason = "this is the one door that the ban points to")]
+pub(super) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 // Only the names: values may be secrets.
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

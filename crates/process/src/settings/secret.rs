@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize, Serializer};
+use protocol::settings::{MASK, Reference};
 
-const MASK: &str = "***";
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A password, token or key. Printed, logged or serialized it reads `***`.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -20,6 +20,22 @@ impl Secret {
     /// The value itself, for whoever has to send it.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// What a reference refers to, looked up now. The end of a file's last line does not count.
+    ///
+    /// # Errors
+    /// It is not there, in a sentence that does not show it.
+    pub fn find(reference: &Reference) -> Result<Self, String> {
+        match reference {
+            Reference::Variable(name) => super::environment::variable(name)
+                .map(Self)
+                .ok_or_else(|| format!("environment variable {name} is not set for this process")),
+            Reference::File(path) => match std::fs::read_to_string(path) {
+                Ok(text) => Ok(Self(text.trim_end_matches(['\r', '\n']).to_owned())),
+                Err(error) => Err(format!("{path} cannot be read: {error}")),
+            },
+        }
     }
 
     /// Whether there is nothing to hide.

@@ -15,6 +15,7 @@ use broker::{BrokerClock, Bucket, Connection, Link, PayloadStore, Publisher, tas
 use client::Client;
 use protocol::{
     BreakerName, Capability, InstanceId, Kind as AgentKind,
+    settings::Scope,
     topology::{Names, Source, ack_deadline, worker_consumer},
 };
 use serde_json::Value;
@@ -29,6 +30,7 @@ use crate::{
     Metrics,
     breakers::{Breakers, News, Wanted},
     cancels::Cancels,
+    configured::Configured,
     context::{Shared, Surroundings},
     control::{self, Control},
     error::{Error, Kind},
@@ -94,6 +96,11 @@ impl Builder {
             let presence = Arc::clone(&presence);
             task::spawn("presence", async move { presence.renew().await })
         };
+        let configured = {
+            let (configured, machinery) = (Arc::clone(&machinery.surroundings.configured), Arc::clone(&machinery));
+            let hints = configured.listen(&machinery).await?;
+            task::spawn("settings", async move { configured.follow(&machinery, hints).await })
+        };
         let beats = Arc::new(AtomicU64::new(0));
         let (_end_of_watch, verdict) = start_watchdog(&machinery, &beats);
         let _readiness = task::spawn("readiness", follow_readiness(Arc::clone(&machinery), health));
@@ -111,7 +118,7 @@ impl Builder {
             }
             Ok(()) => Ok(()),
         };
-        drop((renewal, control));
+        drop((renewal, control, configured));
         presence.leave().await;
         if let Some(shipping) = shipping {
             tracing::info!(instance = %machinery.surroundings.instance, "stopped");
@@ -125,7 +132,7 @@ impl Builder {
     }
 
     async fn assemble(
-        self,
+        mut self,
         connection: Connection,
         handlers: Handle,
         kind: AgentKind,
@@ -143,6 +150,19 @@ impl Builder {
         let metrics = metrics.map_err(|error| Error::new(Kind::Configuration, format!("metrics: {error}")))?;
         names.iter().for_each(|capability| metrics.begin(capability.as_str()));
         let (lookup, answerer) = Lookup::new(&connection, &self.config.namespace);
+        let scopes = [Scope::Global, Scope::Kind(kind.clone()), Scope::Instance(instance.clone())];
+        let bucket = Bucket::new(&connection, &publisher, streams.config.clone());
+        let configured = Configured::new(bucket, &streams.config, &self.config, scopes.to_vec());
+        match configured.look().await {
+            Ok(_) => {
+                let declared = self.declared.iter_mut();
+                let mut capabilities: Vec<_> =
+                    declared.map(|declared| (declared.name.as_str(), &mut declared.config)).collect();
+                configured.begin(&mut self.config, &mut capabilities);
+            }
+            Err(error) => tracing::warn!(%error, "settings of the fleet not read; they are taken over when they are"),
+        }
+        let configured = Arc::new(configured);
         let caps = self.declared.iter().map(|declared| declared.config.slots).collect();
         let namespace = &self.config.namespace;
         let routes = names.iter().enumerate().flat_map(|(served, capability)| {
@@ -175,6 +195,7 @@ impl Builder {
             kind,
             state,
             breakers,
+            configured,
             shared,
         });
         let layers = self.layers;

@@ -1,0 +1,89 @@
+//! Settings of the fleet reach running agents.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use client::Client;
+use protocol::{
+    Kind,
+    registry::{AgentEntry, Health},
+    settings::Scope,
+};
+use serde_json::{Value, json};
+use sortie_tests::{Fleet, PATIENCE, fleet::capability, until};
+use worker::{Context, Failure};
+
+fn of_kind() -> Scope {
+    Scope::Kind(Kind::parse("words").unwrap())
+}
+
+async fn write(client: &Client, scope: &Scope, document: Value) -> Result<()> {
+    let revision = client.settings(scope).await?.revision;
+    client.settings_write(scope, &document, revision).await?;
+    Ok(())
+}
+
+async fn agent(client: &Client, is_it: impl Fn(&AgentEntry) -> bool) -> AgentEntry {
+    until("the agent says so", PATIENCE, || async { client.agents().await.ok()?.into_iter().find(&is_it) }).await
+}
+
+/// What a handler sees of its settings.
+async fn seen(ctx: Context, _: Value) -> Result<Value, Failure> {
+    let settings = ctx.settings();
+    let secret = settings.secret("bank.token")?;
+    Ok(json!({
+        "colour": settings.get::<String>("colour")?,
+        "token": secret.as_ref().map(|secret| secret.expose().len()),
+        "shown": secret.map(|secret| secret.to_string()),
+        "timeout": ctx.timeout().as_secs(),
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_agent_takes_settings_over_within_two_seconds() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let client = &fleet.client;
+    write(client, &of_kind(), json!({ "slots": 4, "capabilities": { "see": { "timeout": "7s" } } })).await?;
+    let running = fleet.run(fleet.worker("words").slots(2).capability("see", seen), "see").await?;
+    let first = agent(client, |agent| agent.slots == 4).await;
+    let see = async || -> Result<Value> {
+        Ok(client.request(&capability("see"), &Value::Null).call(PATIENCE).await?.result::<Value>().unwrap())
+    };
+    assert_eq!(see().await?, json!({ "colour": null, "token": null, "shown": null, "timeout": 7 }));
+
+    let token = tempfile::NamedTempFile::new()?;
+    std::fs::write(token.path(), "hunter2\n")?;
+    let reference = format!("secret://file{}", token.path().display());
+    let custom = json!({ "colour": "blue", "bank": { "token": reference } });
+    let began = Instant::now();
+    write(client, &Scope::Global, json!({ "slots": 9, "custom": custom })).await?;
+    write(client, &of_kind(), json!({ "slots": 6, "heartbeat": "1s" })).await?;
+    agent(client, |agent| agent.slots == 6).await;
+    until("its own settings are there", PATIENCE, || async { (see().await.ok()?["colour"] == "blue").then_some(()) })
+        .await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // A file's last line end is none of the secret, which no way of printing shows; a time-out needs a restart.
+    assert_eq!(see().await?, json!({ "colour": "blue", "token": 7, "shown": "***", "timeout": 7 }));
+    // By its own interval it would be renewed once in ten seconds.
+    for _ in 0..2 {
+        let seen_at = agent(client, |agent| agent.slots == 6).await.seen_at;
+        let again = agent(client, |agent| agent.seen_at > seen_at).await;
+        assert!((again.seen_at - seen_at).num_milliseconds() < 5_000, "{again:?}");
+    }
+
+    // Written by hand, and wrong: it changes nothing, and the agent says why.
+    let bucket = broker::Bucket::new(&fleet.connection, &broker::Publisher::new(&fleet.connection), "fleet-config");
+    bucket.put("settings.kind.words", r#"{"slots":0,"heartbeat":"2s"}"#, None).await?;
+    let degraded = agent(client, |agent| agent.health == Health::Degraded).await;
+    let reason = degraded.health_reason.unwrap_or_default();
+    assert!(reason.contains("settings.kind.words: slots: 0 is not") && degraded.slots == 6, "{reason}");
+    // Without a word of its kind, what every agent has.
+    bucket.remove("settings.kind.words").await?;
+    let healthy = agent(client, |agent| agent.slots == 9).await;
+    assert_eq!((healthy.health, healthy.instance), (Health::Healthy, first.instance.clone()));
+    write(client, &Scope::Instance(first.instance), json!({ "slots": 1 })).await?;
+    agent(client, |agent| agent.slots == 1).await;
+    bucket.remove("settings.global").await?;
+    running.stop().await
+}
