@@ -31,7 +31,19 @@ fn in_manifests() -> Arrows {
         .unwrap();
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata");
     let own = |name: &str| name.strip_prefix("sortie-").unwrap_or(name).to_owned();
-    let crates = ["protocol", "broker", "process", "client", "doctor", "worker", "coordinator", "exec", "embedded"];
+    let crates = [
+        "protocol",
+        "broker",
+        "process",
+        "client",
+        "doctor",
+        "worker",
+        "coordinator",
+        "document",
+        "exec",
+        "http",
+        "embedded",
+    ];
     let short = |name: &str| if crates.contains(&own(name).as_str()) { own(name) } else { name.to_owned() };
     let mut arrows = Arrows::new();
     for package in metadata["packages"].as_array().unwrap() {

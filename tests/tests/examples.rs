@@ -200,3 +200,24 @@ async fn what_i_call_breaks() -> Result<()> {
     assert_eq!((paid.attempt, by(paid)), (1, "bank".into()));
     program::drain(agent).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_i_know_already() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let agent = run(&fleet, "07-what-i-know-already", "look-up").await?;
+    let ada = json!({"name": "ada", "age_min": 18});
+    for _ in 0..3 {
+        let found = call(&fleet, "look-up", ada.clone()).await?.result::<Value>().unwrap();
+        assert_eq!(found, json!({"name": "ada", "asked_before": 0}), "it is asked once");
+    }
+    let nobody = call(&fleet, "look-up", json!({"name": "bob"})).await?;
+    assert_eq!((nobody.attempt, nobody.result::<Value>().unwrap()["name"].clone()), (1, "nobody".into()));
+    let young = call(&fleet, "look-up", json!({"name": "ada", "age_min": 40})).await?;
+    assert_eq!((code(&young).as_str(), young.attempt), ("too_young", 1));
+    let wrong = call(&fleet, "look-up", json!({"nome": "ada", "age_min": -1})).await?.failure().unwrap();
+    assert_eq!(
+        (wrong.code.as_str(), wrong.details.unwrap()["faults"].as_array().unwrap().len()),
+        (codes::INVALID_INPUT, 2)
+    );
+    program::drain(agent).await
+}

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use sortie_tests::{Count, Fleet, Latch, PATIENCE, fleet::capability, raw, until};
 use worker::{
     Backoff, CapabilityConfig, Context, Failure, Kind, RetryPolicy, Worker,
-    layer::{CircuitBreaker, RateLimit},
+    layer::{Cache, CircuitBreaker, RateLimit, RetryRules, Then, When},
 };
 
 /// A shop that is called by handlers: open or not.
@@ -332,5 +332,100 @@ async fn a_rate_limit_holds_for_each_key_and_burns_no_attempt() -> Result<()> {
             assert!(gap >= every - Duration::from_millis(50), "{who} {index}: {gap:?}");
         }
     }
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_answers_what_was_asked_before_until_its_time_is_over() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let calls = Arc::new(AtomicUsize::new(0));
+    let handler = {
+        let calls = calls.clone();
+        move |_: Context, input: Value| {
+            let number = calls.fetch_add(1, Ordering::SeqCst);
+            async move { if input["fails"] == true { Err(Failure::new("no", "no").give_up()) } else { Ok(number) } }
+        }
+    };
+    let cache = Cache::new(Duration::from_secs(2), 1024 * 1024).key("/item");
+    // What is found costs no token, though it was asked within the hour.
+    let limit = RateLimit::new(4, Duration::from_secs(3_600));
+    let builder = fleet.worker("shop").capability_with("price", attempts(1), handler).rate_limit(limit).cache(cache);
+    let worker = fleet.run(builder, "price").await?;
+    let price = async |input: Value| fleet.client.request(&capability("price"), &input).call(PATIENCE).await;
+    assert_eq!(price(json!({"item": "tea", "fails": true})).await?.status, Status::Failed);
+    let first: usize = price(json!({"item": "tea"})).await?.result().unwrap();
+    assert_eq!(first, 1, "a failure is not kept");
+    for _ in 0..5 {
+        assert_eq!(price(json!({"item": "tea", "who": "somebody else"})).await?.result::<usize>().unwrap(), first);
+    }
+    assert_eq!(price(json!({"item": "coffee"})).await?.result::<usize>().unwrap(), 2);
+    until("it is asked anew", PATIENCE, || async {
+        let again = price(json!({"item": "tea"})).await.ok()?.result::<usize>().ok()?;
+        (again == 3).then_some(())
+    })
+    .await;
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_decide_about_failures_and_a_substitute_is_a_completed_outcome() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let handler = |ctx: Context, code: String| async move {
+        match (code.as_str(), ctx.attempt()) {
+            ("hard", 2) => Ok(json!("at last")),
+            ("hard", _) => Err(Failure::new("hard", "it was final").give_up()),
+            (code, _) => Err(Failure::new(code, "no")),
+        }
+    };
+    let rules = RetryRules::new()
+        .rule(When::message("("), Then::Substitute(json!("a broken rule is left out")))
+        .rule(When::code("no_such_user"), Then::Substitute(json!({"name": "somebody"})))
+        .rule(When::code_matches("^never"), Then::GiveUp)
+        .rule(When::message("final"), Then::RetryAfter(Duration::from_millis(300)));
+    let builder = fleet.worker("shop").capability_with("look-up", attempts(3), handler).retry_rules(rules);
+    let worker = fleet.run(builder, "look-up").await?;
+    let mut accepted = BTreeSet::new();
+    let mut ends = Vec::new();
+    for code in ["no_such_user", "never_again", "hard"] {
+        let outcome = fleet.client.request(&capability("look-up"), code).call(PATIENCE).await?;
+        ends.push((outcome.status, outcome.attempt, outcome.result::<Value>().ok()));
+        accepted.insert(outcome.id);
+    }
+    let expected = [
+        (Status::Completed, 1, Some(json!({"name": "somebody"}))),
+        (Status::Failed, 1, None),
+        (Status::Completed, 2, Some(json!("at last"))),
+    ];
+    assert_eq!(ends, expected);
+    worker.stop().await?;
+    let count = Count::of(&fleet.client, &accepted).await?;
+    assert_eq!((count.dead, count.waiting), (1, 0), "what was made good leaves no dead letter");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_are_held_to_and_every_fault_is_told() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let schema = json!({"type": "object", "required": ["who"], "properties": {"count": {"minimum": 1}}});
+    let config =
+        CapabilityConfig { input_schema: Some(schema), output_schema: Some(json!({"type": "string"})), ..attempts(3) };
+    let handler = |_: Context, input: Value| async move { Ok::<_, Failure>(input["gives"].clone()) };
+    let builder = fleet.worker("shop").capability_with("buy", config, handler).validated();
+    let worker = fleet.run(builder, "buy").await?;
+    for (input, code, pointers) in [
+        (json!({"count": 0}), codes::INVALID_INPUT, vec!["", "/count"]),
+        (json!({"who": "ada", "gives": 7}), codes::INVALID_OUTPUT, vec![""]),
+    ] {
+        let outcome = fleet.client.request(&capability("buy"), &input).call(PATIENCE).await?;
+        let failure = outcome.failure().unwrap();
+        assert_eq!((failure.code.as_str(), outcome.attempt), (code, 1));
+        let details = failure.details.unwrap();
+        let mut found: Vec<&str> =
+            details["faults"].as_array().unwrap().iter().map(|fault| fault["pointer"].as_str().unwrap()).collect();
+        found.sort_unstable();
+        assert_eq!(found, pointers);
+    }
+    let fine = fleet.client.request(&capability("buy"), &json!({"who": "ada", "gives": "tea"})).call(PATIENCE).await?;
+    assert_eq!(fine.result::<String>().unwrap(), "tea");
     worker.stop().await
 }

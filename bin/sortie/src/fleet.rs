@@ -225,6 +225,7 @@ impl Children {
         let slots_flag = slots.iter().flat_map(|slots| [OsString::from("--slots"), slots.into()]);
         let mut spec = match &agents.run {
             Run::Exec(file) => self.ourselves(&name, ["agent-exec".into(), file.into()].into_iter().chain(slots_flag)),
+            Run::Http(file) => self.ourselves(&name, ["agent-http".into(), file.into()].into_iter().chain(slots_flag)),
             Run::Files(args) => {
                 let args = args.iter().map(OsString::from);
                 self.ourselves(&name, [OsString::from("agent-files")].into_iter().chain(slots_flag).chain(args))

@@ -4,7 +4,7 @@ mod attempt;
 
 use std::{path::PathBuf, sync::Arc};
 
-use process::{ExitCode, ExitError, Problem, Process, Program};
+use process::{ExitCode, Problem, Process, Program};
 use serde_json::Value;
 use worker::{CapabilityConfig, Context, Worker};
 
@@ -34,7 +34,7 @@ pub struct Args {
 /// Every fault of the file, or everything that keeps its commands from running on this machine, both with exit code 64;
 /// and what [`worker::Builder::run`] says.
 pub async fn serve(args: Args, process: Process) -> Result<ExitCode, Problem> {
-    let definition = Definition::read(&args.file)?;
+    let definition = read(&args)?;
     let reaper = Reaper::default();
     let handlers = CommandHandler::all(&definition, &command::own, &reaper).map_err(|sentences| {
         let place = args.file.display();
@@ -72,10 +72,8 @@ fn config(command: &CommandDefinition) -> CapabilityConfig {
     }
 }
 
-impl ExitError for definition::Error {
-    fn exit_code(&self) -> ExitCode {
-        ExitCode::Configuration
-    }
+fn read(args: &Args) -> Result<Definition, Problem> {
+    Definition::read(&args.file).map_err(|error| Problem::new(ExitCode::Configuration, error.to_string()))
 }
 
 #[cfg(test)]
@@ -110,7 +108,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("words.yaml");
         std::fs::write(&file, "kind: Words\nversion: 1.0.0\ncapabilities: {a: {}}\n").unwrap();
-        let problem = Problem::from(Definition::read(&file).unwrap_err());
+        let problem = read(&Args { file, slots: None }).unwrap_err();
         assert_eq!((problem.code, problem.message.lines().count()), (ExitCode::Configuration, 2), "{problem}");
     }
 }

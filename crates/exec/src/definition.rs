@@ -1,9 +1,5 @@
 //! The file that says which command answers which capability.
 
-mod check;
-mod fault;
-mod located;
-mod retry;
 #[cfg(test)]
 mod tests;
 
@@ -13,16 +9,13 @@ use std::{
     time::Duration,
 };
 
+use document::{Document, Located, below, check_schemas};
 use protocol::{Capability, Kind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use fault::{Error, Fault};
-pub use retry::Retry;
-
-/// The size of a definition file, in bytes.
-pub const DEFINITION_BYTES_MAX: u64 = 1024 * 1024;
+pub use document::{Error, Fault, Retry, Schemas};
 
 /// Capabilities in one definition: each costs consumers on the broker.
 pub const CAPABILITIES_MAX: usize = 64;
@@ -141,36 +134,16 @@ pub enum ExitMeaning {
     GiveUp,
 }
 
-/// JSON Schemas of a capability.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Schemas {
-    /// What the input must be; other input fails at once with `invalid_input`. Defaults to anything.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Value")]
-    pub input: Option<Value>,
-    /// What the result must be. Defaults to anything.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Value")]
-    pub output: Option<Value>,
-}
-
 impl Definition {
     /// Reads a file, YAML or JSON, and makes its directories absolute.
     ///
     /// # Errors
     /// [`Error::Unreadable`], or [`Error::Faulty`] with every fault that was found.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
-        let size = std::fs::metadata(path).map_err(unreadable)?.len();
-        if size > DEFINITION_BYTES_MAX {
-            let message = format!("{size} bytes are too many for a definition; {DEFINITION_BYTES_MAX} is the limit");
-            return Err(unreadable(std::io::Error::other(message)));
-        }
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        let absolute = std::path::absolute(path).map_err(unreadable)?;
+        let mut definition = <Self as Document>::read(path)?;
+        let absolute = std::path::absolute(path);
+        let absolute = absolute.map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
         let home = absolute.parent().unwrap_or(Path::new("/"));
-        let mut definition = Self::parse(&text).map_err(|faults| Error::Faulty { path: path.to_owned(), faults })?;
         let directory = home.join(definition.directory.take().unwrap_or_default());
         for command in definition.capabilities.values_mut() {
             command.directory =
@@ -185,18 +158,26 @@ impl Definition {
     /// # Errors
     /// Every fault that was found, in the order of the text; never an empty list.
     pub fn parse(text: &str) -> Result<Self, Vec<Fault>> {
-        let located = located::Located::read(text)?;
-        let faults = check::check(&located);
-        if faults.is_empty() {
-            return serde_json::from_value(located.value.clone())
-                .map_err(|error| vec![located.fault("", error.to_string())]);
-        }
-        Err(faults)
+        <Self as Document>::parse(text)
     }
 
     /// The JSON Schema of the file, for editors. The checks of [`Definition::parse`] are made with it.
     pub fn json_schema() -> Value {
-        schemars::schema_for!(Self).to_value()
+        <Self as Document>::schema()
+    }
+}
+
+impl Document for Definition {
+    fn check(located: &Located, faults: &mut Vec<Fault>) {
+        let commands = located.value.get("capabilities").and_then(Value::as_object);
+        for (name, command) in commands.into_iter().flatten() {
+            let pointer = below("/capabilities", name);
+            let program = command.get("command").and_then(|command| command.get(0)).and_then(Value::as_str);
+            if program.is_some_and(|program| program.trim().is_empty()) {
+                faults.push(located.fault(&format!("{pointer}/command/0"), "names no program".to_owned()));
+            }
+            check_schemas(located, &pointer, faults);
+        }
     }
 }
 

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, future::Future};
 
 use protocol::{Capability, Failure};
 use serde_json::Value;
+use worker::layer::Shapes;
 
 use crate::{
     command::{Call, Command, Own, Reaper},
     definition::{CommandDefinition, Definition},
-    shape::Shapes,
 };
 
 /// A command between the schemas of its input and its result.
@@ -48,7 +48,7 @@ impl CommandHandler {
         own: Own<'_>,
         reaper: &Reaper,
     ) -> Result<Self, String> {
-        let shapes = Shapes::compile(&command.schema)?;
+        let shapes = Shapes::compile(command.schema.input.as_ref(), command.schema.output.as_ref())?;
         let command = Command::new(definition, command, own, reaper);
         match command.obstacle() {
             Some(obstacle) => Err(obstacle),

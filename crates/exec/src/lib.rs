@@ -25,9 +25,7 @@ pub mod agent;
 pub mod command;
 pub mod definition;
 mod handler;
-mod shape;
 
 pub use command::{Call, Command};
 pub use definition::Definition;
 pub use handler::CommandHandler;
-pub use shape::FAULTS_MAX;

@@ -75,6 +75,14 @@ codes! {
     COMMAND_KILLED = "command_killed", Process, High, true;
     /// A program that should do the work is not there or may not be run.
     COMMAND_NOT_FOUND = "command_not_found", Configuration, High, false;
+    /// A called service answered with a status that is no success.
+    HTTP_STATUS = "http_status", ExternalService, Medium, true;
+    /// A called service could not be reached, or did not answer to the end.
+    HTTP_UNREACHABLE = "http_unreachable", Communication, Medium, true;
+    /// A called service's answer is not what it should be.
+    HTTP_BODY_INVALID = "http_body_invalid", ExternalService, Medium, false;
+    /// A call would go to an address that must not be called.
+    ADDRESS_REFUSED = "address_refused", Permission, High, false;
     /// What the request names does not exist.
     NOT_FOUND = "not_found", Validation, Low, false;
     /// What the request names may not be touched.

@@ -22,7 +22,7 @@ use tower::{Layer, Service};
 use crate::{
     BoxService, Call, CapabilityConfig, Config, Handler, Reply,
     error::{Error, Kind},
-    layer::{self, AnyLayer, CircuitBreaker, RateLimit, Stack},
+    layer::{self, AnyLayer, Cache, CircuitBreaker, RateLimit, RetryRules, Shapes, Stack},
 };
 
 mod serve;
@@ -57,6 +57,14 @@ struct Declared {
     service: BoxService,
     stack: Stack,
     schemas: (Value, Value),
+}
+
+impl Declared {
+    /// Its schemas, if they are to be held to.
+    fn shapes(&self) -> Result<Option<Shapes>, String> {
+        let (input, output) = &self.schemas;
+        self.stack.is_validated.then(|| Shapes::compile(Some(input), Some(output))).transpose()
+    }
 }
 
 impl Worker {
@@ -98,6 +106,32 @@ impl Builder {
         let schemas = (config.input_schema.clone().unwrap_or(input), config.output_schema.clone().unwrap_or(output));
         let service = handler.into_service();
         self.declared.push(Declared { name: name.into(), config, service, stack: Stack::default(), schemas });
+        self
+    }
+
+    /// Holds input and output of the capability declared last against their JSON Schemas, those of its configuration or
+    /// of its handler's types: what is not as they say fails with every fault, by JSON pointer.
+    pub fn validated(mut self) -> Self {
+        if let Some(last) = self.declared.last_mut() {
+            last.stack.is_validated = true;
+        }
+        self
+    }
+
+    /// Says of failures of the capability declared last, by code, category or message, whether they are tried again. A
+    /// rule that cannot be read is told in the log and left out.
+    pub fn retry_rules(mut self, rules: RetryRules) -> Self {
+        if let Some(last) = self.declared.last_mut() {
+            last.stack.retry_rules = Some(rules);
+        }
+        self
+    }
+
+    /// Keeps results of the capability declared last for a while, in this instance.
+    pub fn cache(mut self, cache: Cache) -> Self {
+        if let Some(last) = self.declared.last_mut() {
+            last.stack.cache = Some(cache);
+        }
         self
     }
 
@@ -271,6 +305,9 @@ impl Builder {
                 && let Err(fault) = declared.stack.standing(name)
             {
                 faults.push(format!("{name}: circuit breaker: {fault}"));
+            }
+            if let Err(fault) = declared.shapes() {
+                faults.push(format!("{}: {fault}", declared.name));
             }
             match name {
                 Ok(name) if names.contains(&name) => faults.push(format!("{name} has two handlers")),

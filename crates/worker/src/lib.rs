@@ -67,5 +67,5 @@ pub use error::{Error, Kind};
 pub use handler::{BoxService, Call, Handler, Reply};
 pub use metrics::Metrics;
 pub use process::{Health, Shutdown};
-pub use protocol::{Backoff, Failure, RetryPolicy, codes};
+pub use protocol::{Backoff, Category, Failure, RetryPolicy, codes};
 pub use schemars::{self, JsonSchema};

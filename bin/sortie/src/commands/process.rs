@@ -12,6 +12,7 @@ Examples:
   sortie process coordinator                      any number of them may run
   sortie process coordinator --metrics 9464       with /metrics, /healthz and /readyz
   sortie process agent-exec words.yaml            an agent of the commands that a file declares
+  sortie process agent-http shop.yaml             an agent of the HTTP calls that a file declares
   sortie process agent-files --root ~/src         an agent that examines files
   sortie process health --ready --metrics 9464    exit 0 if the process that serves this port takes work";
 
@@ -29,6 +30,8 @@ enum Which {
     Coordinator,
     /// An agent of commands, in any language: a file says which command answers which capability
     AgentExec(exec::agent::Args),
+    /// An agent of HTTP calls: a file says which call answers which capability
+    AgentHttp(http_agent::agent::Args),
     /// An agent that examines and lists files
     AgentFiles(agent_files::Args),
     /// Ask a process on this machine how it is, where --metrics or SORTIE_METRICS says; for health checks of containers
@@ -45,6 +48,9 @@ pub(crate) fn run(command: ProcessCommand, args: &ProcessArgs) -> ! {
         Which::Coordinator => process::run(coordinator::serve::PROGRAM, args, coordinator::serve),
         Which::AgentExec(words) => {
             process::run(exec::agent::PROGRAM, args, |process| exec::agent::serve(words, process))
+        }
+        Which::AgentHttp(words) => {
+            process::run(http_agent::agent::PROGRAM, args, |process| http_agent::agent::serve(words, process))
         }
         Which::AgentFiles(words) => {
             process::run(agent_files::serve::PROGRAM, args, |process| agent_files::serve(words, process))

@@ -34,6 +34,9 @@ The file of agents:
       count: 2                            # processes [default: 1]
       slots: 4                            # attempts at once in each [default: 10]
       env: {LANG: C}
+    - kind: shop
+      run: http                           # HTTP calls that `file` declares, by capability
+      file: shop.yaml
     - kind: files
       run: files                          # our agent that examines files
     - kind: mine

@@ -36,6 +36,8 @@ pub(crate) struct Agents {
 pub(crate) enum Run {
     /// Our agent that runs commands, with its definition.
     Exec(PathBuf),
+    /// Our agent that makes HTTP calls, with its definition.
+    Http(PathBuf),
     /// Our agent that examines files.
     Files(Vec<String>),
     /// Any other program.
@@ -111,22 +113,27 @@ impl Entry<'_> {
         let file = self.entry.contains_key("file").then(|| self.text("file")).flatten();
         let args = self.args();
         let run = self.text("run")?;
-        if run != "exec" && file.is_some() {
-            self.fault::<()>("file", "is for `run: exec` only; others take `args`");
+        let has_definition = matches!(run.as_str(), "exec" | "http");
+        if !has_definition && file.is_some() {
+            self.fault::<()>("file", "is for `run: exec` and `run: http` only; others take `args`");
         }
         match run.as_str() {
-            "exec" if self.entry.contains_key("args") => {
-                self.fault("args", "is not for `run: exec`, whose commands stand in `file`")
+            _ if has_definition && self.entry.contains_key("args") => {
+                self.fault("args", format!("is not for `run: {run}`, whose words stand in `file`"))
             }
-            "exec" => {
+            _ if has_definition => {
                 let Some(file) = file else {
                     return if self.entry.contains_key("file") {
                         None
                     } else {
-                        self.fault("file", "is missing: name the file that declares the commands")
+                        self.fault("file", "is missing: name the file that declares the capabilities")
                     };
                 };
-                self.definition(folder.join(file)).map(Run::Exec)
+                let file = folder.join(file);
+                match run.as_str() {
+                    "exec" => self.accepted(exec::Definition::read(&file)).then_some(Run::Exec(file)),
+                    _ => self.accepted(http_agent::Definition::read(&file)).then_some(Run::Http(file)),
+                }
             }
             "files" => Some(Run::Files(args)),
             // A name alone is looked for on the PATH.
@@ -141,17 +148,17 @@ impl Entry<'_> {
         }
     }
 
-    /// The file that declares commands, if its agent will accept it.
-    fn definition(&mut self, file: PathBuf) -> Option<PathBuf> {
-        match exec::Definition::read(&file) {
-            Ok(_) => Some(file),
+    /// Whether the agent of a definition will accept it.
+    fn accepted<T>(&mut self, read: Result<T, exec::definition::Error>) -> bool {
+        match read {
+            Ok(_) => true,
             Err(exec::definition::Error::Faulty { path, faults }) => {
                 for fault in faults {
                     self.faults.add(format!("{}.file: {}", self.place, path.display()), fault.to_string());
                 }
-                None
+                false
             }
-            Err(error) => self.fault("file", error.to_string()),
+            Err(error) => self.fault::<()>("file", error.to_string()).is_some(),
         }
     }
 

@@ -17,6 +17,13 @@ impl Secret {
         Self(value.into())
     }
 
+    /// What a variable of this process holds, for references such as `secret://env/SHOP_TOKEN`; none where it is not set
+    /// or empty.
+    #[allow(clippy::disallowed_methods, reason = "this crate is the one door, and the name comes from a file")]
+    pub fn of_variable(name: &str) -> Option<Self> {
+        std::env::var(name).ok().filter(|value| !value.is_empty()).map(Self)
+    }
+
     /// The value itself, for whoever has to send it.
     pub fn expose(&self) -> &str {
         &self.0

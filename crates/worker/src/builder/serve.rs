@@ -201,7 +201,10 @@ impl Builder {
         let layers = self.layers;
         let served = self.declared.into_iter().zip(standing).zip(names);
         let served = served.map(|((declared, standing), capability)| Served {
-            service: declared.stack.wrap(declared.service, standing, &layers, &metrics),
+            service: {
+                let shapes = declared.shapes().ok().flatten();
+                declared.stack.wrap(&capability, declared.service, standing, shapes, &layers, &metrics)
+            },
             config: declared.config,
             capability,
         });

@@ -58,7 +58,7 @@ fn every_fault_is_told_at_once() {
         ("agents.yaml: agents.0.file", "is missing"),
         ("agents.yaml: agents.0.count", "is 0; 1 to 100 are allowed"),
         ("agents.yaml: agents.1.kind", "is missing"),
-        ("agents.yaml: agents.1.file", "is for `run: exec` only"),
+        ("agents.yaml: agents.1.file", "is for `run: exec` and"),
         ("agents.yaml: agents.1.slots", "is 2000; 1 to 1000 are allowed"),
         ("agents.yaml: agents.1.env", "is not a mapping"),
         ("agents.yaml: agents.2.args", "is not a list of texts"),

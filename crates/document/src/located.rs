@@ -6,18 +6,20 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::{Location, Spanned};
 
-use super::fault::Fault;
+use crate::fault::Fault;
 
 /// Where parts of a document were written, by JSON pointer. A map's entry is located at its key, because that is what a
 /// person looks for.
-pub(super) struct Located {
-    pub(super) value: Value,
+#[derive(Debug)]
+pub struct Located {
+    /// The document.
+    pub value: Value,
     places: BTreeMap<String, Location>,
 }
 
 impl Located {
     /// Reads YAML, and with that JSON. `yes`, `no` and `on` are text, as YAML 1.2 has it.
-    pub(super) fn read(text: &str) -> Result<Self, Vec<Fault>> {
+    pub fn read(text: &str) -> Result<Self, Vec<Fault>> {
         let options = serde_saphyr::options! { strict_booleans: true };
         let root: Spanned<Node> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
             let (line, column) = error.location().map_or((0, 0), |place| (place.line(), place.column()));
@@ -31,7 +33,7 @@ impl Located {
     }
 
     /// A fault at that pointer, placed at the nearest thing around it that was written.
-    pub(super) fn fault(&self, pointer: &str, message: String) -> Fault {
+    pub fn fault(&self, pointer: &str, message: String) -> Fault {
         let mut around = pointer;
         let place = loop {
             match (self.places.get(around), around.rfind('/')) {
@@ -46,7 +48,7 @@ impl Located {
 }
 
 /// One more token on a JSON pointer.
-pub(super) fn below(pointer: &str, token: &str) -> String {
+pub fn below(pointer: &str, token: &str) -> String {
     format!("{pointer}/{}", token.replace('~', "~0").replace('/', "~1"))
 }
 

@@ -1,16 +1,17 @@
-//! Every fault of a document at once: the schema that editors use finds most, a look at each command the rest.
+//! Every fault of a document at once: the schema that editors use finds most, the document's own look the rest.
 
 use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
 use protocol::{Capability, Kind, duration, limits};
 use serde_json::Value;
 
-use super::{
-    Definition,
+use crate::{
+    Document,
     fault::Fault,
     located::{Located, below},
 };
 
-type Format = (&'static str, fn(&str) -> bool, &'static str);
+/// A format that schemas name, what has it, and what is said of text that has not.
+pub type Format = (&'static str, fn(&str) -> bool, &'static str);
 
 /// The formats that the schema names, and what is said of text that has another.
 const FORMATS: [Format; 8] = [
@@ -32,45 +33,39 @@ const FORMATS: [Format; 8] = [
     ("sortie-argument", is_argument, "has a NUL in it, which no argument and no variable can have"),
 ];
 
-pub(super) fn check(located: &Located) -> Vec<Fault> {
-    let mut faults: Vec<Fault> = match validator() {
-        Ok(validator) => validator.iter_errors(&located.value).flat_map(|error| sentences(located, &error)).collect(),
+pub(crate) fn check<T: Document>(located: &Located) -> Vec<Fault> {
+    let formats: Vec<Format> = FORMATS.iter().chain(T::FORMATS).copied().collect();
+    let mut faults: Vec<Fault> = match validator(&T::schema(), &formats) {
+        Ok(validator) => {
+            validator.iter_errors(&located.value).flat_map(|error| sentences(located, &formats, &error)).collect()
+        }
         Err(error) => vec![located.fault("", error.to_string())],
     };
-    let commands = located.value.get("capabilities").and_then(Value::as_object);
-    for (name, command) in commands.into_iter().flatten() {
-        let pointer = below("/capabilities", name);
-        faults.extend(check_program(located, &pointer, command));
-        for side in ["input", "output"] {
-            faults.extend(check_schema(located, &format!("{pointer}/schema/{side}"), command));
-        }
-    }
+    T::check(located, &mut faults);
     faults.sort_by_key(|fault| (fault.line, fault.column));
     faults
 }
 
-fn validator() -> Result<Validator, ValidationError<'static>> {
+fn validator(schema: &Value, formats: &[Format]) -> Result<Validator, ValidationError<'static>> {
     let options = jsonschema::options().should_validate_formats(true);
-    let options = FORMATS.into_iter().fold(options, |options, (name, accepts, _)| options.with_format(name, accepts));
-    options.build(&Definition::json_schema())
+    let formats = formats.iter().copied();
+    formats.fold(options, |options, (name, accepts, _)| options.with_format(name, accepts)).build(schema)
 }
 
-fn check_program(located: &Located, pointer: &str, command: &Value) -> Option<Fault> {
-    let program = command.get("command")?.get(0)?.as_str()?;
-    let faulty = program.trim().is_empty();
-    faulty.then(|| located.fault(&format!("{pointer}/command/0"), "names no program".to_owned()))
-}
-
-fn check_schema(located: &Located, pointer: &str, command: &Value) -> Option<Fault> {
-    let side = pointer.rsplit('/').next()?;
-    let schema = command.get("schema")?.get(side)?;
-    let error = jsonschema::validator_for(schema).err()?;
-    let pointer = format!("{pointer}{}", error.instance_path());
-    Some(located.fault(&pointer, format!("is not a JSON Schema: {}", limits::truncate(&error.to_string(), 300))))
+/// Whether `schema.input` and `schema.output` below this pointer are JSON Schemas.
+pub fn check_schemas(located: &Located, pointer: &str, faults: &mut Vec<Fault>) {
+    for side in ["input", "output"] {
+        let at = format!("{pointer}/schema/{side}");
+        let Some(schema) = located.value.pointer(&at) else { continue };
+        if let Err(error) = jsonschema::validator_for(schema) {
+            let message = format!("is not a JSON Schema: {}", limits::truncate(&error.to_string(), 300));
+            faults.push(located.fault(&format!("{at}{}", error.instance_path()), message));
+        }
+    }
 }
 
 /// What a validation error says to a person, each at the place to change.
-fn sentences(located: &Located, error: &ValidationError<'_>) -> Vec<Fault> {
+fn sentences(located: &Located, formats: &[Format], error: &ValidationError<'_>) -> Vec<Fault> {
     let pointer = error.instance_path().to_string();
     let shown = limits::truncate(&error.instance().to_string(), 80);
     let message = match error.kind() {
@@ -81,7 +76,7 @@ fn sentences(located: &Located, error: &ValidationError<'_>) -> Vec<Fault> {
         }
         ValidationErrorKind::PropertyNames { error } => {
             let name = error.instance().as_str().unwrap_or_default();
-            return vec![located.fault(&below(&pointer, name), format_sentence(error))];
+            return vec![located.fault(&below(&pointer, name), format_sentence(formats, error))];
         }
         ValidationErrorKind::Required { property } => {
             format!("`{}` is missing", property.as_str().unwrap_or_default())
@@ -93,16 +88,16 @@ fn sentences(located: &Located, error: &ValidationError<'_>) -> Vec<Fault> {
             choices if choices.is_empty() => error.to_string(),
             choices => format!("`{}` is none of {}", shown.trim_matches('"'), choices.join(", ")),
         },
-        ValidationErrorKind::Format { .. } => format_sentence(error),
+        ValidationErrorKind::Format { .. } => format_sentence(formats, error),
         _ => limits::truncate(&error.to_string(), 300),
     };
     vec![located.fault(&pointer, message)]
 }
 
-fn format_sentence(error: &ValidationError<'_>) -> String {
+fn format_sentence(formats: &[Format], error: &ValidationError<'_>) -> String {
     let text = limits::truncate(error.instance().as_str().unwrap_or_default(), 80);
     let ValidationErrorKind::Format { format } = error.kind() else { return error.to_string() };
-    let rule = FORMATS.iter().find(|(name, _, _)| name == format).map_or("is not valid", |(_, _, rule)| rule);
+    let rule = formats.iter().find(|(name, _, _)| name == format).map_or("is not valid", |(_, _, rule)| rule);
     format!("`{}` {rule}", text.escape_debug())
 }
 
