@@ -4,9 +4,9 @@
 use std::{process::Stdio, time::Duration};
 
 use anyhow::Result;
-use protocol::{Outcome, RequestId, Status, codes};
+use protocol::{Operator, Outcome, RequestId, Status, codes};
 use serde_json::{Value, json};
-use sortie_tests::{Fleet, fleet::capability, stock, until};
+use sortie_tests::{Fleet, binaries, fleet::capability, program, stock, until};
 use worker::{Context, Failure};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -107,5 +107,81 @@ async fn the_nats_command_line_cancels_repeats_and_listens() -> Result<()> {
         .await?;
     let idle = || async { (sortie_tests::count::waiting(&fleet.client).await.ok()? == 0).then_some(()) };
     until("nothing waits", PATIENCE, idle).await;
+    worker.stop().await
+}
+
+/// What the README has a person type into `nats`, and what must be seen then.
+const README: [(&str, &str); 14] = [
+    ("nats pub -J fleet.request.count-words '\"no tool of ours\"'", "Stored in Stream: FLEET_REQUESTS Sequence: 1"),
+    ("nats stream get FLEET_OUTCOMES -S fleet.outcome.seq-<n>", "Sortie-Status: completed"),
+    ("nats stream report", "FLEET_OUTCOMES"),
+    ("nats consumer report FLEET_REQUESTS", "count-words_urgent"),
+    ("nats micro ls", "words"),
+    ("nats kv ls fleet-agents", "words.<instance>"),
+    ("nats kv get fleet-agents words.<instance> --raw", "\"state\":\"ready\""),
+    ("nats request fleet.control.<instance>.inspect '' --raw", "\"instance\":\"<instance>\""),
+    ("nats stream subjects FLEET_REQUESTS 'fleet.later.*'", "fleet.later.order-17"),
+    ("nats stream get FLEET_REQUESTS -S fleet.later.order-17", "Nats-Schedule: @at "),
+    ("nats stream subjects FLEET_REQUESTS 'fleet.cron.*'", "fleet.cron.nightly"),
+    ("nats stream subjects FLEET_DEAD", "fleet.dead.count-words.order-9"),
+    ("nats stream get FLEET_DEAD -S fleet.dead.count-words.order-9", "Sortie-Dead-Letter: {"),
+    ("nats stream subjects FLEET_AUDIT", "fleet.audit.somebody.dead-replay"),
+];
+
+/// Lines of the README's examples that begin with `nats`, without their comments.
+fn lines_of_the_readme() -> Vec<String> {
+    let text = std::fs::read_to_string(binaries::workspace().join("README.md")).unwrap();
+    let blocks = text.split("```").skip(1).step_by(2);
+    let lines = blocks.flat_map(str::lines).filter(|line| line.starts_with("nats "));
+    lines.map(|line| line.split("  #").next().unwrap().trim().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_nats_command_line_shows_what_the_readme_says() -> Result<()> {
+    let known: Vec<&str> = README.iter().map(|(line, _)| *line).collect();
+    assert_eq!(lines_of_the_readme(), known, "the README, and what this test knows of it");
+    if !stock::has_nats().await {
+        return Ok(());
+    }
+    let fleet = Fleet::start().await?;
+    let count = |_ctx: Context, text: String| async move {
+        match text.as_str() {
+            "" => Err(Failure::new("empty", "nothing to count").give_up()),
+            text => Ok(text.split_whitespace().count()),
+        }
+    };
+    let worker = fleet.run(fleet.worker("words").capability("count-words", count), "count-words").await?;
+    let [agent] = &fleet.client.agents().await?[..] else { panic!("one agent") };
+    let instance = agent.instance.to_string();
+
+    // The first line asks for work, so the others begin after it.
+    let shows = |line: &'static str, expected: &'static str| {
+        let fill = |text: &str| text.replace("<n>", "1").replace("<instance>", &instance);
+        let (line, expected) = (fill(line), fill(expected));
+        let fleet = &fleet;
+        async move {
+            until(&format!("`{line}` shows {expected}"), PATIENCE, || async {
+                let mut command = program::command(fleet, "sh".as_ref());
+                command.args(["-c", &line]).env("NATS_URL", fleet.url()).env("XDG_CONFIG_HOME", "/nonexistent");
+                let output = stock::run(command).await.ok()?;
+                let said = [output.stdout, output.stderr].concat();
+                String::from_utf8_lossy(&said).contains(&expected).then_some(())
+            })
+            .await;
+        }
+    };
+    shows(README[0].0, README[0].1).await;
+    let words = capability("count-words");
+    let later = fleet.client.request(&words, &"later").id(RequestId::parse("order-17")?);
+    later.delay(Duration::from_secs(3_600)).submit().await?;
+    let empty = fleet.client.request(&words, &"").id(RequestId::parse("order-9")?);
+    empty.submit().await?.outcome(PATIENCE).await?;
+    let nightly = ["pub", "-J", "-H", "Nats-Schedule:@daily", "-H", "Nats-Schedule-Target:fleet.request.count-words"];
+    stock::said(stock::nats(&fleet, &[&nightly[..], &["fleet.cron.nightly", "\"x\""]].concat())).await?;
+    let operator = Operator::nearest("somebody");
+    fleet.client.audit(&operator, "dead-replay", "order-9", Value::Null).await?;
+    for (line, expected) in &README[1..] {
+        shows(line, expected).await;
+    }
     worker.stop().await
 }

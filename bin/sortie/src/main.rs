@@ -7,6 +7,7 @@ mod fleet;
 mod help;
 mod meter;
 mod output;
+mod patience;
 mod refusal;
 mod session;
 mod supervisor;

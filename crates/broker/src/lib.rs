@@ -23,7 +23,6 @@
 //! # }
 //! ```
 
-mod account;
 mod api;
 mod bucket;
 mod clock;
@@ -42,7 +41,6 @@ mod service;
 pub mod task;
 pub mod topology;
 
-pub use account::{AccountStore, account_store};
 pub use bucket::{Bucket, Entry};
 pub use clock::BrokerClock;
 pub use connection::{Connection, Link, Options, SERVER_VERSION_MIN, Subscription};

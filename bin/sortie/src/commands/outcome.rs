@@ -7,7 +7,7 @@ use process::{ExitCode, Problem};
 use protocol::{ContentType, Outcome, RequestId, Status, control::Progress, duration};
 use serde_json::{Value, json};
 
-use crate::{output::Output, refusal, session::Session};
+use crate::{output::Output, patience, refusal, session::Session};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,7 +58,9 @@ pub(crate) async fn run(args: OutcomeArgs, session: &Session) -> Result<ExitCode
         let tell = |progress| tell_progress(&progress, session.output());
         client.follow(&id, waiting.within(), tell).await.map(Some)
     } else if waiting.is_wanted() {
-        client.wait(&id, waiting.within()).await.map(Some)
+        patience::waiting(format!("waiting for the outcome of {id}"), client.wait(&id, waiting.within()))
+            .await
+            .map(Some)
     } else {
         client.outcome(&id).await
     };

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use self::{body::Body, options::RequestOptions};
 use crate::{
     commands::outcome::{self, Waiting},
-    refusal,
+    patience, refusal,
     session::Session,
 };
 
@@ -95,7 +95,7 @@ async fn called(request: RequestBuilder<'_>, waiting: &Waiting, session: &Sessio
     if waiting.follow {
         return request.follow(waiting.within(), |progress| outcome::tell_progress(&progress, session.output())).await;
     }
-    request.call(waiting.within()).await
+    patience::waiting("waiting for the outcome".to_owned(), request.call(waiting.within())).await
 }
 
 async fn stored(request: RequestBuilder<'_>, session: &Session) -> Result<ExitCode, Problem> {

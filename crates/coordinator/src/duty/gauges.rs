@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use broker::{Error, account_store, topology};
+use broker::{Error, topology};
 use futures_util::{StreamExt, stream};
 use protocol::{
     Capability, Lane,
@@ -108,7 +108,7 @@ impl Duty for Gauges {
         let scheduled = self.scheduled(&queues).await?;
         let dead = topology::stream_state(&self.post.connection, &self.post.names.dead).await?.messages;
         let agents = self.post.agents().await?;
-        let store = account_store(&self.post.connection).await?;
+        let store = topology::inspect::account(&self.post.connection).await?;
         let asked: Vec<_> = queues.iter().map(|queue| self.figures(queue, now)).collect();
         let figures: Vec<_> = stream::iter(asked).buffered(ASKED_AT_ONCE).collect().await;
         let figures: BTreeMap<_, _> = figures.into_iter().collect::<Result<_, _>>()?;
@@ -128,8 +128,8 @@ impl Duty for Gauges {
             let count = agents.iter().filter(|agent| agent.state == state).count();
             gauges.agents.with_label_values(&[label]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        gauges.store_bytes.set(store.bytes as f64);
-        gauges.store_bytes_max.set(store.bytes_max.unwrap_or_default() as f64);
+        gauges.store_bytes.set(store.stored as f64);
+        gauges.store_bytes_max.set(store.stored_max.unwrap_or_default() as f64);
         gauges.scheduled.set(signed(scheduled));
         gauges.dead_letters_kept.set(signed(dead));
         Ok(None)
