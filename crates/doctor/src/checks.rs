@@ -1,9 +1,11 @@
 //! The table of checks.
 
 mod agents;
+mod breakers;
 mod clocks;
 mod consumers;
 mod coordinator;
+mod crons;
 mod dead;
 mod permissions;
 mod poison;
@@ -62,8 +64,10 @@ pub const CHECKS: &[Check] = checks! {
     "coordinator", coordinator::coordinator, "a coordinator does its duties";
     "unserved", work::unserved, "whatever has work is served";
     "paused", work::paused, "nothing that has work is paused";
+    "breaker", breakers::breakers, "no circuit breaker is open";
     "given-up", work::given_up, "the broker has given nothing up";
     "overdue", work::overdue, "no schedule is overdue";
+    "cron", crons::crons, "every recurring request has its schedule";
     "poison", poison::poison, "no message has killed a worker";
     "dead-letters", dead::dead_letters, "nothing was given up lately";
     "health", agents::health, "every agent is healthy";

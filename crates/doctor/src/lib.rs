@@ -25,6 +25,7 @@
 mod checks;
 mod examine;
 mod finding;
+mod letters;
 mod monitor;
 mod patient;
 mod queue;
@@ -32,5 +33,6 @@ mod queue;
 pub use checks::{CHECKS, Check};
 pub use examine::{examine, refused};
 pub use finding::{Counts, Finding, Report, Severity};
+pub use letters::latest_letters;
 pub use monitor::Monitor;
 pub use patient::{Patient, Unknown};

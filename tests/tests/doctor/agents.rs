@@ -1,11 +1,16 @@
-//! Agents that live and do not work.
+//! Agents that live and do not work, and what kills them.
 
-use anyhow::Result;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use broker::{Bucket, Publisher};
 use nix::sys::signal::Signal;
+use protocol::{Status, codes, topology::Names};
 use serde_json::json;
-use sortie_tests::{Fleet, process::Start};
+use sortie_tests::{Fleet, fleet::capability, process::Start, stock};
+use tokio::sync::Notify;
 
-use crate::bystander::{doctor, found, gone, seen};
+use crate::bystander::{PATIENCE, doctor, entry, found, gone, remedy, seen, sortie};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_hangs() -> Result<()> {
@@ -22,4 +27,54 @@ async fn an_agent_that_hangs() -> Result<()> {
     process.signal(Signal::SIGKILL)?;
     gone(&fleet, "answering").await;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_kills_its_workers() -> Result<()> {
+    let fleet = Arc::new(Fleet::start().await?);
+    let _keeper = Start::new(env!("CARGO_BIN_EXE_test-worker")).supervise(&fleet, &Arc::new(Notify::new()))?;
+    let receipt = fleet.client.request(&capability("work"), &json!({ "do": "die" })).submit().await?;
+    // The second worker took it with a mark, and died: the doctor says so before the third does.
+    let finding = found(&fleet, "poison").await;
+    assert_eq!(finding["about"], receipt.id().as_str(), "{finding}");
+    assert!(seen(&finding).contains("fleet.request.work") && seen(&finding).contains("died"), "{finding}");
+    assert_eq!(remedy(&finding), ["cancel", receipt.id().as_str()]);
+    // Left alone, the third sets it aside; its story is a finding until somebody has read it and dropped it.
+    let outcome = receipt.outcome(PATIENCE).await?;
+    assert_eq!(
+        (outcome.status, outcome.failure().context("a failure")?.code.as_str()),
+        (Status::Failed, codes::POISON)
+    );
+    gone(&fleet, "poison").await;
+    let finding = found(&fleet, "dead-letters").await;
+    assert!(seen(&finding).contains("work: 1 request given up") && seen(&finding).contains("poison"), "{finding}");
+    let story = sortie(&fleet, &remedy(&finding)).await;
+    assert!(String::from_utf8_lossy(&story.stdout).contains("workers died"), "{story:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_registered_and_takes_nothing() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    stock::make_consumers(&fleet, "work").await?;
+    let receipt = fleet.client.request(&capability("work"), &1).submit().await?;
+    // It says that it is ready, and no pull of it is open.
+    let idle = entry("work");
+    let bucket = Bucket::new(&fleet.connection, &Publisher::new(&fleet.connection), Names::of(&fleet.namespace).agents);
+    bucket.put(&idle.key(), serde_json::to_vec(&idle)?, Some(PATIENCE)).await?;
+    let finding = found(&fleet, "consuming").await;
+    assert_eq!((&finding["severity"], &finding["about"]), (&json!("error"), &json!(idle.instance.as_str())));
+    assert!(seen(&finding).contains("10 of 10 slots free, and does not pull: 1 request of work waiting"), "{finding}");
+    assert!(doctor(&fleet).await.of("unserved").is_empty(), "an agent lists it");
+    let worker = fleet
+        .run(
+            fleet
+                .worker("work")
+                .capability("work", |_: worker::Context, input: u32| async move { Ok::<_, worker::Failure>(input) }),
+            "work",
+        )
+        .await?;
+    assert_eq!(receipt.outcome(PATIENCE).await?.status, Status::Completed);
+    gone(&fleet, "consuming").await;
+    worker.stop().await
 }

@@ -1,14 +1,24 @@
 //! Work that does not move.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use broker::{PullEvent, PullInbox, PullRequest, topology};
-use protocol::{RequestId, Status, codes, topology::Consumer};
+use protocol::{
+    Backoff, Lane, RequestId, RetryPolicy, Status, codes,
+    topology::{Consumer, Source, worker_consumer},
+};
 use serde_json::json;
 use sortie_tests::{Fleet, fleet::capability, raw, stock, until};
+use worker::{CapabilityConfig, layer::CircuitBreaker};
 
-use crate::bystander::{PATIENCE, doctor, found, gone, remedy, seen, start};
+use crate::bystander::{PATIENCE, doctor, found, gone, remedy, repair, seen, sortie, start};
 
 /// A program that serves `words` with nothing of ours but a file.
 const WORDS: &str = "
@@ -71,12 +81,7 @@ async fn a_delivery_that_is_exhausted_and_that_no_consumer_counts() -> Result<()
     stock::make_consumers(&fleet, "tea").await?;
     let id = RequestId::parse("order-17")?;
     fleet.client.request(&capability("tea"), &1).id(id.clone()).submit().await?;
-    let consumer = protocol::topology::worker_consumer(
-        &fleet.namespace,
-        &capability("tea"),
-        protocol::topology::Source::ALL[1],
-        1,
-    );
+    let consumer = worker_consumer(&fleet.namespace, &capability("tea"), Source::Lane(Lane::Normal), 1);
     exhaust(&fleet, &consumer).await?;
     let finding = found(&fleet, "given-up").await;
     assert_eq!((&finding["severity"], &finding["about"]), (&json!("error"), &json!("tea")));
@@ -106,10 +111,50 @@ async fn a_paused_consumer_with_work_waiting() -> Result<()> {
     let receipt = fleet.client.request(&capability("echo"), &1).submit().await?;
     let finding = found(&fleet, "paused").await;
     assert_eq!((&finding["severity"], &finding["about"]), (&json!("warning"), &json!("echo")));
-    assert!(seen(&finding).contains("paused until 2100-01-01T00:00:00"), "{finding}");
+    assert!(seen(&finding).contains("paused by hand"), "{finding}");
     assert!(doctor(&fleet).await.of("consuming").is_empty(), "its agent is not to blame");
-    raw::api(&fleet, "CONSUMER.PAUSE.FLEET_REQUESTS.echo", &json!({})).await?;
+    // A resume is a wish, which a coordinator fulfils.
+    let mut coordinator = start(&fleet, &["process", "coordinator"]);
+    gone(&fleet, "coordinator").await;
+    repair(&fleet, &finding).await?;
     assert_eq!(receipt.outcome(PATIENCE).await?.status, Status::Completed);
     gone(&fleet, "paused").await;
+
+    // Who paused it through Sortie is named.
+    let paused = sortie(&fleet, &["queues", "pause", "echo"]).await;
+    assert!(paused.status.success(), "{paused:?}");
+    let receipt = fleet.client.request(&capability("echo"), &2).submit().await?;
+    let finding = found(&fleet, "paused").await;
+    assert!(seen(&finding).contains("paused by ") && !seen(&finding).contains("by hand"), "{finding}");
+    repair(&fleet, &finding).await?;
+    assert_eq!(receipt.outcome(PATIENCE).await?.status, Status::Completed);
+    coordinator.kill().await?;
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_breaker_that_is_open() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    // It opens after one failure and stays so for longer than this test: nobody waits for it to close by itself.
+    let bank = CircuitBreaker::new().named("bank").failures(1).open_for(Duration::from_secs(3_600));
+    let is_mended = Arc::new(AtomicBool::new(false));
+    let calls = |ctx: worker::Context, input: u32| async move {
+        let is_mended = ctx.shared::<Arc<AtomicBool>>();
+        if is_mended.load(Ordering::Relaxed) { Ok(input) } else { Err(worker::Failure::new("bank_down", "no answer")) }
+    };
+    let retry = RetryPolicy { attempts_max: 5, backoff: Backoff::fixed(Duration::from_millis(300)) };
+    let config = CapabilityConfig::default().retry(retry);
+    let builder = fleet.worker("pay").shared(Arc::clone(&is_mended)).capability_with("pay", config, calls);
+    let worker = fleet.run(builder.circuit_breaker(bank), "pay").await?;
+    let receipt = fleet.client.request(&capability("pay"), &7).submit().await?;
+    let finding = found(&fleet, "breaker").await;
+    assert_eq!((&finding["severity"], &finding["about"]), (&json!("warning"), &json!("bank")));
+    assert!(seen(&finding).contains("bank_down no answer"), "{finding}");
+    is_mended.store(true, Ordering::Relaxed);
+    let mut coordinator = start(&fleet, &["process", "coordinator"]);
+    repair(&fleet, &finding).await?;
+    assert_eq!(receipt.outcome(PATIENCE).await?.result::<u32>().unwrap(), 7);
+    gone(&fleet, "breaker").await;
+    coordinator.kill().await?;
     worker.stop().await
 }

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::TimeDelta;
-use protocol::{DeadLetter, duration, subject::filter, time::Timestamp};
+use protocol::{DeadLetter, duration, time::Timestamp};
 
 use super::Found;
 use crate::{
     Patient,
     finding::{Finding, counted},
+    letters::latest_letters,
 };
 
 /// The latest letters, which are read.
@@ -27,14 +28,7 @@ pub(super) async fn dead_letters(patient: &Patient) -> Found {
         return Ok(vec![Finding::ok("there is no dead letter")]);
     }
     let now = patient.now().await?;
-    let from = facts.last_sequence.saturating_sub(READ_MAX - 1);
-    let mut letters = Vec::new();
-    let mut next = Some(from);
-    while let Some(sequence) = next {
-        let page = patient.reader().page(name, &filter::dead(patient.namespace(), None), sequence, 64).await?;
-        letters.extend(page.messages.iter().filter_map(|message| DeadLetter::read(&message.headers)));
-        next = page.next;
-    }
+    let letters = latest_letters(patient.client(), None, READ_MAX).await?;
     let mut findings = lately(&letters, now);
     if let Some((oldest, kept)) = facts.first_at.zip(facts.stream.max_age) {
         findings.extend(expiring(now - oldest, kept));

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use protocol::{Request, RequestId, duration, registry::State, time, topology::Source};
+use client::QueuesAsk;
+use protocol::{Capability, Request, RequestId, breaker::State, duration, registry, time, topology::Source};
 
 use super::Found;
 use crate::{
@@ -25,7 +26,7 @@ pub(super) async fn unserved(patient: &Patient) -> Found {
     let agents = patient.agents().await?;
     let queues = patient.queues().await?;
     let is_served = |capability| {
-        let takes = |state| !matches!(state, State::Stopped | State::Failed);
+        let takes = |state| !matches!(state, registry::State::Stopped | registry::State::Failed);
         agents.iter().any(|agent| takes(agent.state) && agent.serves(capability))
             || queues
                 .iter()
@@ -48,24 +49,29 @@ pub(super) async fn unserved(patient: &Patient) -> Found {
     Ok(findings)
 }
 
-/// A pause is no fault, but work that waits behind one is told, with who wanted it.
+/// A pause is no fault, but work that waits behind one is told, with who wanted it. What a circuit breaker pauses is told
+/// with the breaker.
 pub(super) async fn paused(patient: &Patient) -> Found {
-    let queues = patient.queues().await?;
-    let paused = queues.iter().filter(|queue| queue.is_paused() && queue.undelivered() > 0);
-    let finding = |queue: &Queue| {
-        let until = queue.consumer.as_ref().and_then(|consumer| consumer.paused_until).unwrap_or_default();
-        let seen = format!(
-            "{} is paused until {}, with {} waiting",
-            queue.name(),
-            time::format(until),
-            counted(queue.undelivered(), "request")
-        );
-        Finding::warning(seen)
-            .about(&queue.capability)
-            .remedy("let it go on, when what it was paused for is over")
-            .command(format!("sortie queues resume {}", queue.capability))
+    let ask = QueuesAsk { rates_over: None, schedules_max: 0, ..QueuesAsk::default() };
+    let found = patient.client().queues(&ask).await?;
+    let breakers = patient.client().breakers().await?;
+    let is_broken = |capability: &Capability| {
+        breakers.iter().any(|one| one.now != State::Closed && one.breaker.pauses.contains(capability))
     };
-    Ok(paused.map(finding).collect())
+    let waits = |queue: &&client::Queue| queue.waiting > 0 && !is_broken(&queue.capability);
+    Ok(found.queues.iter().filter(waits).filter_map(|queue| Some(behind(queue, queue.paused.as_ref()?))).collect())
+}
+
+fn behind(queue: &client::Queue, pause: &client::Pause) -> Finding {
+    let by = pause.by.as_ref().map_or_else(|| "by hand, past Sortie".to_owned(), |by| format!("by {by}"));
+    let since = pause.at.map_or_else(String::new, |at| format!(" since {}", time::format(at)));
+    let until = pause.until.map_or_else(String::new, |until| format!(" until {}", time::format(until)));
+    let reason = pause.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+    let waiting = counted(queue.waiting, "request");
+    Finding::warning(format!("{} is paused {by}{since}{until}{reason}, with {waiting} waiting", queue.capability))
+        .about(&queue.capability)
+        .remedy("let it go on, when what it was paused for is over; a coordinator carries it out")
+        .command(format!("sortie queues resume {}", queue.capability))
 }
 
 /// Messages that reached `max_deliver`: they are in the stream, and no consumer counts them. A moment may look so, hence
