@@ -51,7 +51,9 @@ enum Command {
     Cron(commands::cron::CronArgs),
     Config(commands::config::ConfigArgs),
     Dead(commands::dead::DeadArgs),
+    Top(commands::top::TopArgs),
     Doctor(commands::doctor::DoctorArgs),
+    Check(commands::check::CheckArgs),
     Topology(commands::topology::TopologyArgs),
     Process(commands::process::ProcessCommand),
     Completions(commands::completions::CompletionsArgs),
@@ -114,6 +116,8 @@ impl Cli {
                 Command::Cron(args) => commands::cron::run(args, &session).await,
                 Command::Config(args) => commands::config::run(args, &session).await,
                 Command::Dead(args) => commands::dead::run(args, &session).await,
+                Command::Top(args) => commands::top::run(args, &session).await,
+                Command::Check(args) => commands::check::run(args, &session).await,
                 Command::Doctor(args) => commands::doctor::run(args, &session).await,
                 Command::Topology(args) => commands::topology::run(args, &session).await,
                 Command::Completions(args) => commands::completions::run(&args, &session),
@@ -129,7 +133,8 @@ impl Command {
     fn program(&self) -> Program {
         let program = Program::command("sortie", VERSION);
         match self {
-            Self::Up(_) | Self::Demo(_) => program.hurrying(),
+            // A live screen gives the terminal back first.
+            Self::Up(_) | Self::Demo(_) | Self::Top(_) => program.hurrying(),
             _ => program,
         }
     }

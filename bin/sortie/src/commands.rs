@@ -3,6 +3,7 @@
 pub(crate) mod agents;
 pub(crate) mod breaker;
 pub(crate) mod cancel;
+pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod cron;
@@ -18,6 +19,7 @@ pub(crate) mod pairs;
 pub(crate) mod process;
 pub(crate) mod queues;
 pub(crate) mod submit;
+pub(crate) mod top;
 pub(crate) mod topology;
 pub(crate) mod up;
 pub(crate) mod watch;

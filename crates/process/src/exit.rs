@@ -14,6 +14,9 @@ pub enum ExitCode {
     WorkFailed = 1,
     /// The command line makes no sense.
     Usage = 2,
+    /// A check for a monitoring system could not be made: of such a command only, whose other numbers are those of
+    /// monitoring plugins too.
+    Unknown = 3,
     /// A setting is missing, malformed or contradicts another. Starting again does not help.
     Configuration = 64,
     /// The broker cannot be reached.
@@ -144,6 +147,7 @@ mod tests {
             Done,
             WorkFailed,
             Usage,
+            Unknown,
             Configuration,
             BrokerUnreachable,
             Internal,
@@ -153,6 +157,6 @@ mod tests {
             Terminated,
         ];
         let numbers = all.map(ExitCode::number);
-        assert_eq!(numbers, [0, 1, 2, 64, 69, 70, 75, 77, 130, 143]);
+        assert_eq!(numbers, [0, 1, 2, 3, 64, 69, 70, 75, 77, 130, 143]);
     }
 }

@@ -6,8 +6,13 @@ use std::{
 };
 
 use anyhow::Result;
+use protocol::{
+    InstanceId, Kind,
+    registry::{AgentEntry, CapabilityEntry, Counts, Health, State},
+    time,
+};
 use serde_json::Value;
-use sortie_tests::{Fleet, binaries, until};
+use sortie_tests::{Fleet, binaries, fleet::capability, until};
 use tokio::process::{Child, Command};
 
 /// How long a fact is waited for: an ack deadline, two looks of a coordinator, and a busy machine.
@@ -97,4 +102,32 @@ pub(crate) async fn repair(fleet: &Fleet, finding: &Value) -> Result<()> {
     let output = sortie(fleet, &remedy(finding)).await;
     anyhow::ensure!(output.status.success(), "{finding}: {output:?}");
     Ok(())
+}
+
+/// An agent as the registry has one that never was.
+pub(crate) fn entry(serves: &str) -> AgentEntry {
+    let served = CapabilityEntry {
+        name: capability(serves),
+        description: Some("Paints a wall in the colour that the order names".to_owned()),
+        input_schema: Some("0123456789abcdef".repeat(4)),
+        output_schema: Some("0123456789abcdef".repeat(4)),
+        slots: None,
+    };
+    AgentEntry {
+        instance: InstanceId::generate(),
+        kind: Kind::parse("painter").unwrap(),
+        version: "1.2.3".to_owned(),
+        host: "nowhere".to_owned(),
+        pid: 1,
+        state: State::Ready,
+        health: Health::Healthy,
+        health_reason: None,
+        capabilities: vec![served],
+        slots: 10,
+        slots_busy: 0,
+        counts: Counts::default(),
+        started_at: time::now(),
+        seen_at: time::now(),
+        tags: [("region".to_owned(), "eu-1".to_owned())].into(),
+    }
 }

@@ -5,5 +5,6 @@
 mod agents;
 mod broker;
 mod bystander;
+mod monitoring;
 mod store;
 mod work;
