@@ -194,7 +194,7 @@ impl Client {
             // Under the id of its sequence, where its headers lie.
             _ => Request::read(&message.headers, fallback).map_or_else(|invalid| invalid.id, |request| request.id),
         };
-        is_meant.then(|| Queued { id, place: Place { unique, capability: Some(capability) } })
+        is_meant.then_some(Queued { id, place: Place { unique, capability: Some(capability) } })
     }
 
     fn lanes(&self, filter: &CancelFilter, from: u64, through: u64) -> Vec<Range> {
