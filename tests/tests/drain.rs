@@ -71,7 +71,7 @@ async fn a_process_that_gets_sigterm_under_load_ends_with_0_and_loses_nothing() 
         if number % 100 == 99 {
             process.signal(Signal::SIGTERM)?;
             assert_eq!(process.ended(PATIENCE).await?.code(), Some(0));
-            process = start.spawn(&fleet)?;
+            process = start.ready(&fleet).await?;
         }
     }
     assert_no_attempt_burnt(&fleet, &accepted).await

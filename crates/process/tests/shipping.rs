@@ -56,11 +56,16 @@ fn child() {
         let shipping = process.logs.ship(&connection, sender.clone());
         assert!(process.logs.ship(&connection, sender).is_none(), "one ships");
         println!("up {}", shipping.is_some());
-        let orders = std::thread::spawn(|| {
+        let logs = process.logs.clone();
+        let orders = std::thread::spawn(move || {
             for order in std::io::stdin().lines() {
                 match order.unwrap().as_str() {
                     "one" => tracing::info!(number = 1, "one"),
                     "error" => tracing::error!("it broke"),
+                    "settle" => {
+                        tracing::error!("about to leave");
+                        logs.settle(PATIENCE);
+                    }
                     "many" => (0..MANY).for_each(|number| tracing::info!(number, "many")),
                     _ => tracing::debug!("hidden"),
                 }
@@ -207,6 +212,18 @@ async fn whoever_logs_never_waits_and_what_is_dropped_is_told() {
     assert!(dropped(&found) > MANY as u64, "{}", dropped(&found));
     child.end();
     assert_eq!(says(&lines(&connection).await, "the last line"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_must_leave_at_once_can_wait_until_its_last_word_is_stored() {
+    let (server, connection) = fleet().await;
+    let mut child = Talker::start(&server, &[]);
+    child.wait_for("up true");
+    let began = Instant::now();
+    child.order("settle");
+    assert!(began.elapsed() < PATIENCE / 2, "it waits for what is stored already");
+    assert_eq!(says(&lines(&connection).await, "about to leave"), 1);
+    child.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]

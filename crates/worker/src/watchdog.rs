@@ -25,6 +25,9 @@ const EXIT_SLOTS_HELD: i32 = 70;
 /// Exit code: start me again.
 const EXIT_START_AGAIN: i32 = 75;
 
+/// How long the last line may take to be shipped.
+const LOGGED_WITHIN: Duration = Duration::from_secs(1);
+
 /// Why the process has to be started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -61,17 +64,15 @@ pub(crate) fn watch(machinery: &Weak<Machinery>, beats: &Arc<AtomicU64>, ended: 
 impl Verdict {
     /// Ends the process: neither verdict leaves anything that could drain.
     #[allow(clippy::disallowed_methods, reason = "a worker whose threads are all held cannot return to its main")]
-    pub(crate) fn exit(self) -> ! {
-        match self {
-            Self::SlotsHeld => {
-                tracing::error!("every slot is held by a handler that ignores its end: exiting to be started again");
-                std::process::exit(EXIT_SLOTS_HELD)
-            }
-            Self::Still => {
-                tracing::error!("the worker no longer works: exiting to be started again");
-                std::process::exit(EXIT_START_AGAIN)
-            }
-        }
+    pub(crate) fn exit(self, logs: &process::Logs) -> ! {
+        let (what, code) = match self {
+            Self::SlotsHeld => ("every slot is held by a handler that ignores its end", EXIT_SLOTS_HELD),
+            Self::Still => ("the worker no longer works", EXIT_START_AGAIN),
+        };
+        tracing::error!("{what}: exiting to be started again");
+        // Whoever asks why it went finds it in the fleet's log.
+        logs.settle(LOGGED_WITHIN);
+        std::process::exit(code)
     }
 
     /// The same as one sentence.

@@ -1,6 +1,12 @@
 //! Collecting what is logged, for the shipper. Whoever logs never waits: what finds no room is counted.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use prometheus::IntCounter;
 use protocol::{
@@ -48,12 +54,14 @@ pub(super) struct Said {
 #[derive(Debug)]
 pub(super) struct Collector {
     lines: mpsc::Sender<Collected>,
+    /// Lines that wait to be shipped.
+    waiting: Arc<AtomicU64>,
     dropped: IntCounter,
 }
 
 impl Collector {
-    pub(super) fn new(lines: mpsc::Sender<Collected>, dropped: IntCounter) -> Self {
-        Self { lines, dropped }
+    pub(super) fn new(lines: mpsc::Sender<Collected>, waiting: Arc<AtomicU64>, dropped: IntCounter) -> Self {
+        Self { lines, waiting, dropped }
     }
 }
 
@@ -90,7 +98,9 @@ where
             target: metadata.target().to_owned(),
             said,
         };
+        self.waiting.fetch_add(1, Ordering::AcqRel);
         if self.lines.try_send(line).is_err() {
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
             self.dropped.inc();
         }
     }
@@ -178,7 +188,11 @@ mod tests {
     fn collecting(room: usize) -> (impl Subscriber, mpsc::Receiver<Collected>, IntCounter) {
         let (sender, receiver) = mpsc::channel(room);
         let dropped = IntCounter::new("dropped", "dropped").unwrap();
-        (tracing_subscriber::registry().with(Collector::new(sender, dropped.clone())), receiver, dropped)
+        (
+            tracing_subscriber::registry().with(Collector::new(sender, Arc::default(), dropped.clone())),
+            receiver,
+            dropped,
+        )
     }
 
     #[test]

@@ -1,6 +1,12 @@
 //! What a process logs, to be changed while it runs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use broker::Connection;
 use prometheus::IntCounter;
@@ -23,6 +29,9 @@ use super::{
 /// Lines that wait to be shipped. The broker takes tens of thousands a second, so this many are those of a moment in which
 /// it is away; what comes on top is counted and told.
 const WAITING_MAX: usize = 4_096;
+
+/// How often a thread that waits for the shipping looks whether it is done.
+const SETTLE_LOOK: Duration = Duration::from_millis(10);
 
 /// Levels that stand for what the process started with.
 const DEFAULT: &str = "default";
@@ -52,6 +61,8 @@ struct Inner {
 pub(super) struct Counters {
     pub(super) shipped: IntCounter,
     pub(super) dropped: IntCounter,
+    /// Lines that wait to be shipped.
+    pub(super) waiting: Arc<AtomicU64>,
 }
 
 /// Why the level is not changed.
@@ -89,7 +100,9 @@ fn begin_ours(settings: &LogSettings, shipped: Option<&str>) -> Option<Inner> {
         // A line tells its request by its span, whose own level must not hide that.
         let spans = filter_fn(|metadata| metadata.is_span() && metadata.fields().field("request.id").is_some());
         let filter = filter.or(spans.with_max_level_hint(LevelFilter::INFO));
-        layers.push(Collector::new(sender, counters.dropped.clone()).with_filter(filter).boxed());
+        layers.push(
+            Collector::new(sender, Arc::clone(&counters.waiting), counters.dropped.clone()).with_filter(filter).boxed(),
+        );
         (ship, waiting) = (Some(handle), Some(receiver));
     }
     tracing_subscriber::registry().with(layers).try_init().ok()?;
@@ -141,6 +154,17 @@ impl Logs {
         Some(Shipper::start(connection, sender, waiting, inner.counters.clone()))
     }
 
+    /// Holds this thread until what was logged is shipped, at most this long: for whoever is about to end the process
+    /// without a way back. An error is shipped at once, so this takes milliseconds where somebody ships.
+    pub fn settle(&self, within: Duration) {
+        let Some(inner) = &self.inner else { return };
+        let is_shipped = inner.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+        let until = Instant::now() + within;
+        while is_shipped && inner.counters.waiting.load(Ordering::Acquire) > 0 && Instant::now() < until {
+            std::thread::park_timeout(SETTLE_LOOK);
+        }
+    }
+
     /// Registers what it counts: `sortie_logs_shipped_total` and `sortie_logs_dropped_total`.
     ///
     /// # Errors
@@ -157,6 +181,7 @@ impl Counters {
         Ok(Self {
             shipped: IntCounter::new("sortie_logs_shipped_total", "Log lines that were shipped and stored.")?,
             dropped: IntCounter::new("sortie_logs_dropped_total", "Log lines that could not be shipped.")?,
+            waiting: Arc::default(),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Shipping log lines to the fleet's log.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use broker::{Connection, Link, Outgoing, Publisher, task};
 use protocol::{
@@ -99,7 +99,9 @@ impl Shipper {
         while let Some(batch) = self.gather().await {
             let (lines, told) = (batch.len() as u64, self.told);
             let batch = self.gap().into_iter().chain(batch).collect();
-            match self.store(batch).await {
+            let stored = self.store(batch).await;
+            self.counters.waiting.fetch_sub(lines, Ordering::AcqRel);
+            match stored {
                 Ok(()) => {
                     self.counters.shipped.inc_by(lines);
                     pause = REFUSED_PAUSE;

@@ -289,11 +289,11 @@ fn start_watchdog(
     let (end, ended) = channel();
     let (say, said) = tokio::sync::oneshot::channel();
     let (weak, beats) = (Arc::downgrade(machinery), Arc::clone(beats));
-    let may_exit = machinery.config.exit_when_stuck;
+    let (may_exit, logs) = (machinery.config.exit_when_stuck, machinery.logs.clone());
     let watch = move || {
         let Some(verdict) = watchdog::watch(&weak, &beats, &ended) else { return };
         if may_exit {
-            verdict.exit();
+            verdict.exit(&logs);
         }
         // Nobody listens any more where the worker has ended meanwhile.
         let _ = say.send(verdict);
