@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use client::Client;
+use process::settings::{AgentArgs, Environment};
 use protocol::{
     Kind,
     registry::{AgentEntry, Health},
@@ -86,4 +87,25 @@ async fn a_running_agent_takes_settings_over_within_two_seconds() -> Result<()> 
     agent(client, |agent| agent.slots == 1).await;
     bucket.remove("settings.global").await?;
     running.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_brings_lies_below_and_above_the_fleets_word() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), "slots: 3\ncustom: { colour: green }\n")?;
+    let files = AgentArgs { config: Some(file.path().to_owned()), env_file: None };
+    write(&fleet.client, &of_kind(), json!({ "slots": 7, "heartbeat": "5s" })).await?;
+    // A configuration of its own has no files beside it: only what is said in code counts.
+    let builder = fleet.worker("words").setting("slots", 5).settings_from(files.clone()).capability("see", seen);
+    let running = fleet.run(builder, "see").await?;
+    assert_eq!(agent(&fleet.client, |_| true).await.slots, 5, "as a variable would");
+    running.stop().await?;
+    let layers = files.resolve(&Environment::of([("SORTIE_SLOTS", "2")])).unwrap();
+    let kind = fleet.client.settings(&of_kind()).await?;
+    let merged = protocol::settings::merge(layers.into_iter().chain([(of_kind().layer(), kind.document)]));
+    assert_eq!(merged.document, json!({ "slots": 2, "heartbeat": "5s", "custom": { "colour": "green" } }));
+    let wrong = fleet.worker("words").setting("slots", 0).capability("see", seen).run().await.unwrap_err();
+    assert!(wrong.to_string().contains("slots: 0 is not"), "{wrong}");
+    Ok(())
 }

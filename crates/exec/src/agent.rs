@@ -4,7 +4,7 @@ mod attempt;
 
 use std::{path::PathBuf, sync::Arc};
 
-use process::{ExitCode, Problem, Process, Program};
+use process::{ExitCode, Problem, Process, Program, settings::AgentArgs};
 use serde_json::Value;
 use worker::{CapabilityConfig, Context, Worker};
 
@@ -26,6 +26,9 @@ pub struct Args {
     /// Commands at once [default: 10]
     #[arg(long, value_name = "N")]
     pub slots: Option<usize>,
+    /// Where its settings are.
+    #[command(flatten)]
+    pub settings: AgentArgs,
 }
 
 /// Serves what the file declares until the process is asked to stop and all that runs has ended.
@@ -41,9 +44,12 @@ pub async fn serve(args: Args, process: Process) -> Result<ExitCode, Problem> {
         let lines: Vec<String> = sentences.iter().map(|sentence| format!("{place}: {sentence}")).collect();
         Problem::new(ExitCode::Configuration, lines.join("\n"))
     })?;
-    let mut builder = Worker::builder(definition.kind.as_str()).version(definition.version).in_process(&process);
+    let mut builder = Worker::builder(definition.kind.as_str())
+        .version(definition.version)
+        .in_process(&process)
+        .settings_from(args.settings);
     if let Some(slots) = args.slots {
-        builder = builder.slots(slots);
+        builder = builder.setting("slots", slots);
     }
     for (capability, handler) in handlers {
         let config = definition.capabilities.get(&capability).map(config).unwrap_or_default();
@@ -108,7 +114,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("words.yaml");
         std::fs::write(&file, "kind: Words\nversion: 1.0.0\ncapabilities: {a: {}}\n").unwrap();
-        let problem = read(&Args { file, slots: None }).unwrap_err();
+        let problem = read(&Args { file, slots: None, settings: AgentArgs::default() }).unwrap_err();
         assert_eq!((problem.code, problem.message.lines().count()), (ExitCode::Configuration, 2), "{problem}");
     }
 }

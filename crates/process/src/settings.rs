@@ -1,5 +1,6 @@
 //! Settings: flags, environment and files become plain checked data, or a list of everything that is wrong.
 
+mod agent;
 mod connection;
 pub mod environment;
 mod faults;
@@ -9,6 +10,7 @@ mod nats_context;
 mod secret;
 mod server;
 
+pub use agent::AgentArgs;
 pub use connection::{Connection, ConnectionArgs};
 pub use environment::Environment;
 pub use faults::{Fault, Faults};

@@ -11,11 +11,14 @@ use broker::task;
 use futures_util::future::BoxFuture;
 use process::{
     Process, Shutdown,
-    settings::{ConnectionArgs, Environment},
+    settings::{AgentArgs, ConnectionArgs, Environment},
     signals::{Listener, OnSignal},
 };
 use prometheus::Registry;
-use protocol::{Capability, Failure, Kind as AgentKind};
+use protocol::{
+    Capability, Failure, Kind as AgentKind,
+    settings::{self, Layer as SettingsLayer},
+};
 use serde_json::Value;
 use tower::{Layer, Service};
 
@@ -39,6 +42,9 @@ pub struct Builder {
     kind: String,
     config: Config,
     is_configured: bool,
+    own_settings: Vec<(SettingsLayer, Value)>,
+    settings_args: AgentArgs,
+    environment: Option<Environment>,
     is_in_process: bool,
     declared: Vec<Declared>,
     layers: Vec<AnyLayer>,
@@ -75,6 +81,9 @@ impl Worker {
             kind: kind.into(),
             config: Config::default(),
             is_configured: false,
+            own_settings: Vec::new(),
+            settings_args: AgentArgs::default(),
+            environment: None,
             is_in_process: false,
             declared: Vec::new(),
             layers: Vec::new(),
@@ -212,6 +221,21 @@ impl Builder {
         self
     }
 
+    /// Reads settings from these files too, below those of the fleet (`sortie config`). Variables such as `SORTIE_SLOTS` go
+    /// before the fleet's.
+    pub fn settings_from(mut self, files: AgentArgs) -> Self {
+        self.settings_args = files;
+        self
+    }
+
+    /// Says a setting as if a variable did: before the fleet, which may still say something else for this very instance.
+    pub fn setting(mut self, path: &str, value: impl Into<Value>) -> Self {
+        let mut document = Value::Object(serde_json::Map::new());
+        settings::set(&mut document, path, value.into());
+        self.own_settings.push((SettingsLayer::Variable, document));
+        self
+    }
+
     /// Replaces the whole configuration; the environment is not read then.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
@@ -236,6 +260,7 @@ impl Builder {
         self.config.broker = process.settings.connection.options(process.program.name);
         self.config.namespace = process.settings.connection.namespace.clone();
         self.is_configured = true;
+        self.environment = Some(process.environment.clone());
         self.shutdown = Some(process.shutdown.clone());
         self.registry = process.registry.clone();
         self.health = process.health.clone();
@@ -280,6 +305,19 @@ impl Builder {
             let found = found.map_err(|faults| Error::new(Kind::Configuration, faults.to_string()))?;
             self.config.broker = found.options(&self.kind);
             self.config.namespace = found.namespace;
+            self.environment = Some(Environment::of_process());
+        }
+        // Whoever gave the whole configuration has no files and no variables beside it.
+        if let Some(environment) = self.environment.take() {
+            let layers = self.settings_args.resolve(&environment);
+            let mut layers = layers.map_err(|faults| Error::new(Kind::Configuration, faults.to_string()))?;
+            layers.append(&mut self.own_settings);
+            self.own_settings = layers;
+        }
+        let of_own = self.own_settings.iter().flat_map(|(_, document)| settings::check(document));
+        let faults: Vec<String> = of_own.map(|fault| fault.to_string()).collect();
+        if !faults.is_empty() {
+            return Err(Error::new(Kind::Configuration, faults.join("; ")));
         }
         if self.shutdown.is_some() {
             return Ok(None);

@@ -12,7 +12,7 @@ use std::{
 
 use broker::{Bucket, Subscription};
 use protocol::{
-    settings::{self, AgentSettings, KEYS, Merged, Scope},
+    settings::{self, AgentSettings, KEYS, Layer, Merged, Scope},
     topology::bucket_subject,
 };
 use serde::de::DeserializeOwned;
@@ -39,6 +39,8 @@ pub(crate) struct Configured {
     /// What the agent renews its entry by, unless the fleet says otherwise.
     heartbeat_own: Duration,
     slots_own: usize,
+    /// The layers that the agent brings: its file, its variables.
+    own: Vec<(Layer, Value)>,
     state: Mutex<State>,
     heartbeat: watch::Sender<Duration>,
 }
@@ -54,14 +56,21 @@ struct State {
 }
 
 impl Configured {
-    pub(crate) fn new(bucket: Bucket, bucket_name: &str, config: &Config, scopes: Vec<Scope>) -> Self {
+    pub(crate) fn new(
+        bucket: Bucket,
+        bucket_name: &str,
+        config: &Config,
+        scopes: Vec<Scope>,
+        own: Vec<(Layer, Value)>,
+    ) -> Self {
         Self {
             bucket,
             subject: bucket_subject(bucket_name, KEYS),
             scopes,
             heartbeat_own: config.registry_interval,
             slots_own: config.slots,
-            state: Mutex::default(),
+            state: Mutex::new(State { merged: settings::merge(own.clone()), ..State::default() }),
+            own,
             heartbeat: watch::Sender::new(config.registry_interval),
         }
     }
@@ -90,7 +99,8 @@ impl Configured {
             }
             state.trouble = trouble;
         }
-        let merged = settings::merge(state.good.iter().map(|(scope, document)| (scope.layer(), document.clone())));
+        let good = state.good.iter().map(|(scope, document)| (scope.layer(), document.clone()));
+        let merged = settings::merge(good.chain(self.own.clone()));
         let changed = settings::changes(&state.merged.document, &merged.document);
         state.custom = Arc::new(merged.document["custom"].as_object().cloned().unwrap_or_default());
         state.merged = merged;

@@ -35,6 +35,17 @@ pub const SHIP_LOGS: &str = "SORTIE_SHIP_LOGS";
 /// Where to serve metrics, as `--metrics`.
 pub const METRICS: &str = "SORTIE_METRICS";
 
+/// An agent's slots.
+pub const SLOTS: &str = "SORTIE_SLOTS";
+/// How often an agent renews its registry entry.
+pub const HEARTBEAT: &str = "SORTIE_HEARTBEAT";
+/// How long an agent's attempts may go on after a stop was asked for.
+pub const DRAIN_GRACE: &str = "SORTIE_DRAIN_GRACE";
+/// An agent's file of settings, as `--config`.
+pub const CONFIG: &str = "SORTIE_CONFIG";
+/// An agent's file of variables, as `--env-file`.
+pub const ENV_FILE: &str = "SORTIE_ENV_FILE";
+
 /// What the NATS command line calls [`SERVER`]; ours goes first, here and below.
 pub const NATS_URL: &str = "NATS_URL";
 /// What the NATS command line calls [`CREDS`].
@@ -90,6 +101,11 @@ pub const ALL: &[&str] = &[
     LOG_FORMAT,
     SHIP_LOGS,
     METRICS,
+    SLOTS,
+    HEARTBEAT,
+    DRAIN_GRACE,
+    CONFIG,
+    ENV_FILE,
     NATS_URL,
     NATS_CREDS,
     NATS_NKEY,

@@ -152,16 +152,20 @@ impl Builder {
         let (lookup, answerer) = Lookup::new(&connection, &self.config.namespace);
         let scopes = [Scope::Global, Scope::Kind(kind.clone()), Scope::Instance(instance.clone())];
         let bucket = Bucket::new(&connection, &publisher, streams.config.clone());
-        let configured = Configured::new(bucket, &streams.config, &self.config, scopes.to_vec());
-        match configured.look().await {
-            Ok(_) => {
-                let declared = self.declared.iter_mut();
-                let mut capabilities: Vec<_> =
-                    declared.map(|declared| (declared.name.as_str(), &mut declared.config)).collect();
-                configured.begin(&mut self.config, &mut capabilities);
-            }
-            Err(error) => tracing::warn!(%error, "settings of the fleet not read; they are taken over when they are"),
+        let configured = Configured::new(
+            bucket,
+            &streams.config,
+            &self.config,
+            scopes.to_vec(),
+            std::mem::take(&mut self.own_settings),
+        );
+        if let Err(error) = configured.look().await {
+            tracing::warn!(%error, "settings of the fleet not read; they are taken over when they are");
         }
+        let declared = self.declared.iter_mut();
+        let mut capabilities: Vec<_> =
+            declared.map(|declared| (declared.name.as_str(), &mut declared.config)).collect();
+        configured.begin(&mut self.config, &mut capabilities);
         let configured = Arc::new(configured);
         let caps = self.declared.iter().map(|declared| declared.config.slots).collect();
         let namespace = &self.config.namespace;
