@@ -88,7 +88,7 @@ impl Shop {
 async fn die(fleet: &Fleet, count: usize) -> Result<Vec<RequestId>> {
     let ask = |number: usize| async move {
         let id = RequestId::parse(&format!("order-{number}")).unwrap();
-        let order = json!({ "number": number, "bad": number % 4 == 0 });
+        let order = json!({ "number": number, "bad": number.is_multiple_of(4) });
         fleet.client.request(&capability("buy"), &order).id(id).call(PATIENCE).await
     };
     let ended: Vec<_> = stream::iter(0..count).map(ask).buffered(32).collect().await;

@@ -12,10 +12,13 @@ use serde_json::json;
 
 use super::*;
 
+/// What a service was asked: URI, headers and body.
+type Asked = (String, HashMap<String, String>, Value);
+
 /// A service on this machine, and what it was asked.
 struct Service {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<(String, HashMap<String, String>, Value)>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
     _serving: broker::task::Owned<()>,
 }
 
@@ -52,7 +55,7 @@ async fn service() -> Service {
 }
 
 impl Service {
-    fn asked(&self) -> Vec<(String, HashMap<String, String>, Value)> {
+    fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 }

@@ -65,7 +65,7 @@ impl ManyArgs {
         for (name, value) in &self.pairs {
             let known = ["capability", "lane", "older-than"];
             let grammar = Self::augment_args(Command::new("filter"));
-            let read = pairs::read(grammar, name, value, &known, |matches| Self::from_arg_matches(matches))?;
+            let read = pairs::read(grammar, name, value, &known, Self::from_arg_matches)?;
             filter.capability = read.capability.or(filter.capability);
             filter.source = read.lane.or(filter.source);
             filter.older_than = read.older_than.or(filter.older_than);

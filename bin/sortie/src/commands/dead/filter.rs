@@ -91,7 +91,7 @@ impl FilterArgs {
         for (name, value) in self.pairs {
             let known = ["capability", "code", "category", "since", "until", "version", "agent", "grep", "replayed"];
             let grammar = Self::augment_args(Command::new("filter").disable_help_flag(true));
-            let read = pairs::read(grammar, &name, &value, &known, |matches| Self::from_arg_matches(matches))?;
+            let read = pairs::read(grammar, &name, &value, &known, Self::from_arg_matches)?;
             all = Self {
                 capability: read.capability.or(all.capability),
                 code: read.code.or(all.code),
