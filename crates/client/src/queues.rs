@@ -76,7 +76,8 @@ pub struct Queue {
     pub agents: usize,
     /// Their slots, shared with the other lanes and capabilities that they serve.
     pub slots: usize,
-    /// Those that are free, as they said last: up to ten seconds ago.
+    /// Those that are free, as they said last, which may be ten seconds ago; and no more than what runs of the capability,
+    /// in all its lanes, leaves free now.
     pub slots_free: usize,
     /// Pulls that wait: more than none says that somebody who serves it has a free slot.
     pub pulls: u64,
@@ -157,6 +158,12 @@ fn queue(capability: &Capability, source: Source, facts: &Facts, at: Timestamp) 
     let now = facts.now.get(&key);
     let wish = facts.wishes.get(&key);
     let agents: Vec<&AgentEntry> = facts.agents.iter().filter(|agent| takes(agent, capability)).collect();
+    let slots: usize = agents.iter().map(|agent| slots_of(agent, capability)).sum();
+    let said_free = agents.iter().map(|agent| free_slots_of(agent, capability)).sum::<usize>();
+    let lanes = facts.now.iter().filter(|((name, _), _)| name == capability);
+    let running = lanes
+        .map(|(_, counters)| usize::try_from(counters.running).unwrap_or(usize::MAX))
+        .fold(0, usize::saturating_add);
     let breaker = facts.breakers.iter().filter(|one| one.breaker.pauses.contains(capability));
     // The one that is open longest; a half-open one has no end.
     let breaker = breaker.filter(|one| one.now != breaker::State::Closed).max_by_key(|one| open_until(one));
@@ -171,8 +178,8 @@ fn queue(capability: &Capability, source: Source, facts: &Facts, at: Timestamp) 
         rate_in: rates.map(|(rate_in, _)| rate_in),
         rate_out: rates.map(|(_, rate_out)| rate_out),
         agents: agents.len(),
-        slots: agents.iter().map(|agent| slots_of(agent, capability)).sum(),
-        slots_free: agents.iter().map(|agent| free_slots_of(agent, capability)).sum(),
+        slots,
+        slots_free: said_free.min(slots.saturating_sub(running)),
         pulls: now.map_or(0, |now| now.pulls),
         is_known: now.is_some_and(|now| now.max_ack_pending.is_some()),
         max_in_hand: now.and_then(|now| now.max_ack_pending),

@@ -119,8 +119,9 @@ fn sentence(why: &Why, answer: &Answer, now: Timestamp) -> String {
         }
         Answer::AllBusy { agents, slots } => match agents {
             0 => "waits: those who serve it are busy".to_owned(),
-            _ => format!("waits: no slot is free ({slots} slots of {agents} agents)"),
+            _ => format!("waits: no slot is free ({} of {})", count(*slots, "slot"), count(*agents, "agent")),
         },
+        Answer::Behind { others: 1 } => "waits behind one other of its lane".to_owned(),
         Answer::Behind { others } => format!("waits behind {others} others of its lane"),
         Answer::Next => "is the next one: nothing keeps it back".to_owned(),
         Answer::Forgotten => {
@@ -133,6 +134,10 @@ fn sentence(why: &Why, answer: &Answer, now: Timestamp) -> String {
             format!("was not found: no agent has it, and it is none of the first {looked_at} that wait; there are more")
         }
     }
+}
+
+fn count(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn until(moment: Option<Timestamp>) -> String {

@@ -1,8 +1,12 @@
 use std::time::Duration;
 
-use broker::topology;
+use broker::{PullEvent, PullInbox, PullRequest, topology};
 use embedded::Cluster;
-use protocol::{Lane, Status, topology::Source};
+use protocol::{
+    Capability, Lane, Operator, Status,
+    desired::{LimitWish, PauseWish, QueueWish},
+    topology::{Source, worker_consumer},
+};
 use sortie_coordinator::Config;
 
 use crate::fleet::{Fleet, quick, until};
@@ -39,6 +43,40 @@ async fn three_nodes_lose_a_leader_and_every_duty_goes_on() {
     until("the queues are empty", || async { (fleet.count_if_any("fleet.request.*").await? == 0).then_some(()) }).await;
     assert_eq!(fleet.count(&fleet.names.outcomes, "fleet.outcome.*").await, 3);
     assert_eq!(fleet.count(&fleet.names.dead, "fleet.dead.*.*").await, 2);
+}
+
+#[tokio::test]
+async fn three_nodes_pause_limit_and_resume_a_queue() {
+    let cluster = Cluster::start(3).await.unwrap();
+    let fleet = Fleet::on_cluster(&cluster).await;
+    let source = Source::Lane(Lane::Normal);
+    let consumer = worker_consumer(&fleet.namespace, &Capability::parse("echo").unwrap(), source, 3);
+    topology::ensure_consumer(&fleet.connection, &consumer).await.unwrap();
+    let _coordinator = fleet.coordinate(quick()).await;
+    let mut inbox = PullInbox::open(&fleet.connection).await.unwrap();
+    let waiting = PullRequest::Wait { expires: Duration::from_secs(60), heartbeat: Duration::from_secs(25) };
+    inbox.pull(&consumer, waiting, 1).await.unwrap();
+    let is_so = async |what: &str, paused: bool, max: i64| {
+        until(what, || async {
+            let state = topology::consumer_state(&fleet.connection, &consumer.stream, &consumer.name).await.ok()?;
+            (state.is_paused == paused && state.consumer.max_ack_pending == max).then_some(())
+        })
+        .await;
+    };
+    let (by, at) = (Operator::nearest("ann"), protocol::time::now());
+    let pause = PauseWish { by: by.clone(), at, reason: None, until: None };
+    let limit = LimitWish { max: 5, by, at, reason: None };
+    let wish = QueueWish { paused: Some(pause), limit: Some(limit.clone()), ..QueueWish::default() };
+    fleet.wish(source, &wish).await;
+    is_so("paused and limited", true, 5).await;
+    fleet.publish("fleet.request.echo", &[], "{}").await;
+    fleet.wish(source, &QueueWish { limit: Some(limit), ..QueueWish::default() }).await;
+    is_so("resumed, and limited still", false, 5).await;
+    // Every replica of the consumer forgot the pause, and the pull that waited all the time is given what is there.
+    let delivered = async { while !matches!(inbox.next().await, Some(PullEvent::Delivered(_))) {} };
+    tokio::time::timeout(Duration::from_secs(15), delivered).await.expect("before the pull's next heartbeat");
+    fleet.wish(source, &QueueWish::default()).await;
+    is_so("as it was", false, 10_000).await;
 }
 
 impl Fleet {

@@ -27,7 +27,7 @@ fn limit(max: u32) -> QueueWish {
 }
 
 impl Fleet {
-    async fn wish(&self, source: Source, wish: &QueueWish) {
+    pub(crate) async fn wish(&self, source: Source, wish: &QueueWish) {
         let body = serde_json::to_vec(wish).unwrap();
         self.desired().put(&queue_key(&echo(), source), body, None).await.unwrap();
     }

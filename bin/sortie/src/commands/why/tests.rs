@@ -47,6 +47,8 @@ fn every_answer_is_a_sentence_with_what_helps_next() {
         Answer::Unserved,
         Answer::LimitReached { max: 3, running: 3 },
         Answer::AllBusy { agents: 2, slots: 8 },
+        Answer::AllBusy { agents: 1, slots: 1 },
+        Answer::Behind { others: 1 },
         Answer::Behind { others: 412 },
         Answer::Next,
         Answer::Forgotten,
