@@ -1,6 +1,6 @@
 //! Agents that live and do not work, and what kills them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use broker::{Bucket, Publisher};
@@ -10,7 +10,7 @@ use serde_json::json;
 use sortie_tests::{Fleet, fleet::capability, process::Start, stock};
 use tokio::sync::Notify;
 
-use crate::bystander::{PATIENCE, doctor, entry, found, gone, remedy, seen, sortie};
+use crate::bystander::{PATIENCE, doctor, entry, found, gone, remedy, seen, sortie, why};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_hangs() -> Result<()> {
@@ -32,7 +32,9 @@ async fn an_agent_that_hangs() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_kills_its_workers() -> Result<()> {
     let fleet = Arc::new(Fleet::start().await?);
-    let _keeper = Start::new(env!("CARGO_BIN_EXE_test-worker")).supervise(&fleet, &Arc::new(Notify::new()))?;
+    // The dead leave the registry soon: who is gone is told by that.
+    let start = Start { registry_ttl: Duration::from_secs(6), ..Start::new(env!("CARGO_BIN_EXE_test-worker")) };
+    let _keeper = start.supervise(&fleet, &Arc::new(Notify::new()))?;
     let receipt = fleet.client.request(&capability("work"), &json!({ "do": "die" })).submit().await?;
     // The second worker took it with a mark, and died: the doctor says so before the third does.
     let finding = found(&fleet, "poison").await;
@@ -50,6 +52,10 @@ async fn a_message_that_kills_its_workers() -> Result<()> {
     assert!(seen(&finding).contains("work: 1 request given up") && seen(&finding).contains("poison"), "{finding}");
     let story = sortie(&fleet, &remedy(&finding)).await;
     assert!(String::from_utf8_lossy(&story.stdout).contains("workers died"), "{story:?}");
+    assert_eq!(why(&fleet, receipt.id().as_str()).await, "dead");
+    let dropped = sortie(&fleet, &["dead", "drop", receipt.id().as_str()]).await;
+    assert!(dropped.status.success(), "{dropped:?}");
+    gone(&fleet, "dead-letters").await;
     Ok(())
 }
 

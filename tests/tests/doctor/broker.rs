@@ -108,6 +108,12 @@ async fn wrong_credentials_and_missing_permissions_are_findings() -> Result<()> 
     assert_eq!(limited.of("given-up")[0]["severity"], "unknown");
     assert_eq!(limited.of("streams"), [] as [Value; 0]);
 
+    let mut unknown = tokio::process::Command::new(sortie_tests::binaries::path("sortie"));
+    unknown.args(["--server", &fleet.url(), "--user", "fleet", "why", "seq-1"]).env("SORTIE_PASSWORD", "wrong");
+    let unknown = tokio::time::timeout(PATIENCE, unknown.output()).await??;
+    assert_eq!(unknown.status.code(), Some(77), "{unknown:?}");
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("--creds"), "{unknown:?}");
+
     let allowed = as_user("fleet", "right").await;
     assert_eq!((allowed.of("connection"), allowed.of("permissions")), (Vec::new(), Vec::new()));
     Ok(())

@@ -85,6 +85,13 @@ pub(crate) async fn gone(fleet: &Fleet, check: &str) {
     until(&what, PATIENCE, || async { doctor(fleet).await.of(check).is_empty().then_some(()) }).await;
 }
 
+/// What `sortie why` answers, in one word.
+pub(crate) async fn why(fleet: &Fleet, request: &str) -> String {
+    let output = sortie(fleet, &["why", request, "--json"]).await;
+    let why: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    why["answer"]["why"].as_str().expect("an answer").to_owned()
+}
+
 /// What a finding says.
 pub(crate) fn seen(finding: &Value) -> &str {
     finding["seen"].as_str().expect("what was seen")

@@ -8,7 +8,7 @@ use serde_json::json;
 use sortie_tests::{Fleet, fleet::capability, until};
 use worker::{CapabilityConfig, Context, Failure};
 
-use crate::bystander::{PATIENCE, found, gone, remedy, repair, seen, sortie, start};
+use crate::bystander::{PATIENCE, found, gone, remedy, repair, seen, sortie, start, why};
 
 /// Room for the fleet's streams and little more.
 const STORE_BYTES_MAX: u64 = 8 << 20;
@@ -72,6 +72,7 @@ async fn a_schedule_that_is_overdue() -> Result<()> {
     // The broker tries once, when it is due, fails, and forgets it until it restarts.
     let finding = found(&fleet, "overdue").await;
     assert_eq!((&finding["severity"], &finding["about"]), (&json!("error"), &json!(receipt.id().as_str())));
+    assert_eq!(why(&fleet, receipt.id().as_str()).await, "scheduled");
     topology::purge(&fleet.connection, "FLEET_EVENTS", ">", None).await?;
     let mut coordinator = start(&fleet, &remedy(&finding));
     assert_eq!(receipt.outcome(PATIENCE).await?.result::<u32>().unwrap(), 1);

@@ -18,7 +18,7 @@ use serde_json::json;
 use sortie_tests::{Fleet, fleet::capability, raw, stock, until};
 use worker::{CapabilityConfig, layer::CircuitBreaker};
 
-use crate::bystander::{PATIENCE, doctor, found, gone, remedy, repair, seen, sortie, start};
+use crate::bystander::{PATIENCE, doctor, found, gone, remedy, repair, seen, sortie, start, why};
 
 /// A program that serves `words` with nothing of ours but a file.
 const WORDS: &str = "
@@ -36,6 +36,7 @@ async fn work_that_nobody_serves() -> Result<()> {
     assert_eq!((&finding["severity"], &finding["about"]), (&json!("error"), &json!("words")));
     assert!(seen(&finding).contains("1 request waiting"), "{finding}");
     assert!(finding["remedy"].as_str().unwrap().contains("sortie process agent-exec"), "{finding}");
+    assert_eq!(why(&fleet, receipt.id().as_str()).await, "unserved");
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("words.yaml");
     std::fs::write(&file, WORDS)?;
@@ -89,6 +90,7 @@ async fn a_delivery_that_is_exhausted_and_that_no_consumer_counts() -> Result<()
         seen(&finding).contains("1 request delivered too often") && seen(&finding).contains("order-17"),
         "{finding}"
     );
+    assert_eq!(why(&fleet, "order-17").await, "given_up");
     let mut coordinator = start(&fleet, &remedy(&finding));
     gone(&fleet, "given-up").await;
     // Nothing is lost by it: the request has its outcome, and its dead letter can be replayed.
@@ -96,6 +98,10 @@ async fn a_delivery_that_is_exhausted_and_that_no_consumer_counts() -> Result<()
     assert_eq!(outcome.failure().context("a failure")?.code, codes::DELIVERIES_EXHAUSTED);
     let finding = found(&fleet, "dead-letters").await;
     assert_eq!(remedy(&finding), ["dead", "show", "order-17"]);
+    assert_eq!(why(&fleet, "order-17").await, "dead");
+    let dropped = sortie(&fleet, &["dead", "drop", "order-17"]).await;
+    assert!(dropped.status.success(), "{dropped:?}");
+    gone(&fleet, "dead-letters").await;
     coordinator.kill().await?;
     Ok(())
 }
@@ -113,6 +119,7 @@ async fn a_paused_consumer_with_work_waiting() -> Result<()> {
     assert_eq!((&finding["severity"], &finding["about"]), (&json!("warning"), &json!("echo")));
     assert!(seen(&finding).contains("paused by hand"), "{finding}");
     assert!(doctor(&fleet).await.of("consuming").is_empty(), "its agent is not to blame");
+    assert_eq!(why(&fleet, receipt.id().as_str()).await, "paused");
     // A resume is a wish, which a coordinator fulfils.
     let mut coordinator = start(&fleet, &["process", "coordinator"]);
     gone(&fleet, "coordinator").await;
@@ -150,11 +157,19 @@ async fn a_breaker_that_is_open() -> Result<()> {
     let finding = found(&fleet, "breaker").await;
     assert_eq!((&finding["severity"], &finding["about"]), (&json!("warning"), &json!("bank")));
     assert!(seen(&finding).contains("bank_down no answer"), "{finding}");
+    let waits = || async {
+        let answer = why(&fleet, receipt.id().as_str()).await;
+        ["breaker_open", "scheduled"].contains(&answer.as_str()).then_some(())
+    };
+    until("it waits for the breaker", PATIENCE, waits).await;
     is_mended.store(true, Ordering::Relaxed);
-    let mut coordinator = start(&fleet, &["process", "coordinator"]);
     repair(&fleet, &finding).await?;
-    assert_eq!(receipt.outcome(PATIENCE).await?.result::<u32>().unwrap(), 7);
     gone(&fleet, "breaker").await;
-    coordinator.kill().await?;
+    // What was put off comes at the time it was put off to; whatever is asked for from now on is done at once.
+    let done = || async {
+        let outcome = fleet.client.request(&capability("pay"), &8).call(Duration::from_secs(5)).await.ok()?;
+        outcome.result::<u32>().ok()
+    };
+    assert_eq!(until("calls go through again", PATIENCE, done).await, 8);
     worker.stop().await
 }

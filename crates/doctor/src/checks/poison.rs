@@ -20,8 +20,10 @@ pub(super) async fn poison(patient: &Patient) -> Found {
     for entry in marks.iter().rev().take(MARKS_MAX) {
         let mark = entry.value.as_deref().and_then(|value| serde_json::from_slice::<Mark>(value).ok());
         let Some((mark, (stream, sequence))) = mark.zip(place(&entry.key)) else { continue };
-        let gone = mark.takers.iter().filter(|taker| !alive.contains(taker)).count();
-        // The mark outlives the message; and who is alive has it in hand.
+        // Each but the last lost it to the next; the last may have it in hand.
+        let last = mark.takers.last().filter(|taker| alive.contains(taker));
+        let gone = mark.takers.len() - usize::from(last.is_some());
+        // The mark outlives the message.
         if gone == 0 {
             continue;
         }
