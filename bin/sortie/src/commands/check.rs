@@ -69,7 +69,7 @@ pub(crate) async fn run(args: CheckArgs, session: &Session) -> Result<ExitCode, 
         }
         Err(error) => Err(error.to_string()),
     };
-    let verdict = asked.unwrap_or_else(|reason| Verdict::unknown(reason));
+    let verdict = asked.unwrap_or_else(Verdict::unknown);
     if common.prometheus {
         session.output().text(&verdict.prometheus(name))?;
         let is_known = verdict.level != Level::Unknown;
