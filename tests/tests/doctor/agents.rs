@@ -7,7 +7,7 @@ use broker::{Bucket, Publisher};
 use nix::sys::signal::Signal;
 use protocol::{Status, codes, topology::Names};
 use serde_json::json;
-use sortie_tests::{Fleet, fleet::capability, process::Start, stock};
+use sortie_tests::{Fleet, binaries, fleet::capability, process::Start, stock};
 use tokio::sync::Notify;
 
 use crate::bystander::{PATIENCE, doctor, entry, found, gone, remedy, seen, sortie, why};
@@ -31,6 +31,8 @@ async fn an_agent_that_hangs() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_kills_its_workers() -> Result<()> {
+    // Its three deaths take half a minute, and are not waited for while somebody builds.
+    binaries::path("sortie");
     let fleet = Arc::new(Fleet::start().await?);
     // The dead leave the registry soon: who is gone is told by that.
     let start = Start { registry_ttl: Duration::from_secs(6), ..Start::new(env!("CARGO_BIN_EXE_test-worker")) };

@@ -75,6 +75,8 @@ pub(crate) fn told(output: &Output) -> Told {
 
 /// Waits until a check finds something, and gives that.
 pub(crate) async fn found(fleet: &Fleet, check: &str) -> Value {
+    // Building it, where it is not built, is no part of the wait.
+    binaries::path("sortie");
     let what = format!("the doctor finds {check}");
     until(&what, PATIENCE, || async { doctor(fleet).await.of(check).into_iter().next() }).await
 }
