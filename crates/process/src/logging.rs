@@ -117,7 +117,9 @@ fn filter_of(text: &str) -> Result<EnvFilter, String> {
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", OFF];
     let explain = |why: &str| format!("`{text}` is no level (error, warn, info, debug, trace, off): {why}");
     for part in text.split(',').map(str::trim) {
-        if !part.contains(['=', '[']) && !LEVELS.contains(&part.to_ascii_lowercase().as_str()) {
+        let is_level = LEVELS.contains(&part.to_ascii_lowercase().as_str());
+        let module = part.split('[').next().unwrap_or_default();
+        if module.contains(char::is_whitespace) || !part.contains(['=', '[']) && !is_level {
             return Err(explain("levels by module are written like `info,sortie_worker=debug`"));
         }
     }

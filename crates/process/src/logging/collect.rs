@@ -218,7 +218,7 @@ mod tests {
         let (subscriber, mut lines, dropped) = collecting(2);
         tracing::subscriber::with_default(subscriber, || {
             for number in 0..5 {
-                tracing::info!(number, "one");
+                tracing::info!(target: "mine", number, "one");
             }
         });
         assert_eq!(dropped.get(), 3);
