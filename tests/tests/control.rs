@@ -138,7 +138,7 @@ async fn a_signal_after_a_drain_by_word_does_not_cut_it_short() -> Result<()> {
     let fleet = Fleet::start().await?;
     let (process, _folder) = exec(&fleet, &[]).await?;
     let instance = only(&fleet).await.instance;
-    let slow = fleet.client.request(&capability("slow"), &json!({"seconds": 2})).submit().await?;
+    let slow = fleet.client.request(&capability("slow"), &json!({"seconds": 6})).submit().await?;
     until("it runs", PATIENCE, || async {
         (fleet.client.inspect(&instance, ANSWERED).await.ok()?.in_hand.len() == 1).then_some(())
     })
