@@ -118,7 +118,8 @@ fn sentence(why: &Why, answer: &Answer, now: Timestamp) -> String {
             format!("waits: the limit of the queue is reached, {running} of {max} are in hand")
         }
         Answer::AllBusy { agents, slots } => match agents {
-            0 => "waits: those who serve it are busy".to_owned(),
+            0 => "waits: others of its queue are in hands, and no agent is registered for it: they are busy, or gone"
+                .to_owned(),
             _ => format!("waits: no slot is free ({} of {})", count(*slots, "slot"), count(*agents, "agent")),
         },
         Answer::Behind { others: 1 } => "waits behind one other of its lane".to_owned(),

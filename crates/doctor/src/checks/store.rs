@@ -11,6 +11,9 @@ use crate::{Patient, finding::Finding};
 /// Above this share of the bound there is a warning.
 const WARNING_PERCENT: u64 = 80;
 
+/// A stream that holds this share of all that is stored is worth shortening.
+const SHARE_PERCENT: u64 = 10;
+
 /// How long the key lives that is written to learn whether the store takes it.
 const PROBE_TTL: Duration = Duration::from_secs(1);
 
@@ -65,23 +68,26 @@ async fn make_room(patient: &Patient, finding: Finding) -> Finding {
         .map(|(name, size)| format!("{name} {}", bytes(*size)))
         .collect();
     let finding = Finding { seen: format!("{}; the largest: {}", finding.seen, told.join(", ")), ..finding };
-    let settable = [
-        (&names.events, "events-kept"),
-        (&names.outcomes, "outcomes-kept"),
-        (&names.logs, "logs-kept"),
-        (&names.dead, "dead-kept"),
-        (&names.audit, "audit-kept"),
-    ];
-    let flag = largest
-        .iter()
-        .filter(|(_, bytes)| *bytes > 0)
-        .find_map(|(name, _)| settable.iter().find(|(stream, _)| stream == name).map(|(_, flag)| flag));
-    let finding =
-        finding.remedy("give the server more (max_file_store), or keep less: a shorter retention makes room at once");
-    match flag {
-        Some(flag) => finding.command(format!("sortie topology apply --{flag} 1h")),
-        None => finding,
+    let all: u64 = largest.iter().map(|(_, bytes)| bytes).sum();
+    let holds = |stream: &str| {
+        largest.iter().find(|(name, _)| *name == stream).is_some_and(|(_, bytes)| percent(*bytes, all) >= SHARE_PERCENT)
+    };
+    // Events and log lines prove nothing: less of outcomes, dead letters or audit would cut short what was promised.
+    let kept = [(&names.events, "events-kept"), (&names.logs, "logs-kept")].into_iter().find(|(name, _)| holds(name));
+    let more = "give the server more (max_file_store, and reload it)";
+    if let Some((stream, flag)) = kept {
+        return finding
+            .remedy(format!("{more}, or keep less of {stream}: a shorter retention makes room at once"))
+            .command(format!("sortie topology apply --{flag} 1h"));
     }
+    if holds(&names.requests) || holds(&names.unique) {
+        return finding
+            .remedy(format!(
+                "{more}; then start agents for the work that waits, or cancel it: a full store takes no cancel"
+            ))
+            .command("sortie queues");
+    }
+    finding.remedy(more)
 }
 
 fn percent(stored: u64, bound: u64) -> u64 {
