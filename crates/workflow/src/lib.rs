@@ -1,0 +1,21 @@
+//! Workflows: what a definition says, whether it is right, and what a run does next.
+//!
+//! Pure: it knows no broker, no clock and no IO. The run's log is its state; what happens is a function of it.
+//!
+//! ```text
+//!   text ──► Definition ──► Plan ─────────────┐
+//!                                             ▼
+//!   facts of a run's log, in order ──► fold ──► State ──► decide ──► Command … (carried out by the coordinator)
+//! ```
+
+pub mod command;
+mod expression;
+pub mod fact;
+mod payload;
+pub mod plan;
+
+pub use command::Command;
+pub use expression::{Expression, Scope, StepInScope, Template};
+pub use fact::Fact;
+pub use payload::Payload;
+pub use plan::Plan;
