@@ -1,10 +1,10 @@
 //! Makes the broker agree with the topology table: shows the difference, makes it, checks it. It never deletes and
-//! never recreates a stream.
+//! never recreates a stream; a consumer is made anew only by [`recreate_consumer`], which loses no message.
 
 use std::time::Duration;
 
 use protocol::{
-    Namespace,
+    Namespace, byte_size,
     time::{self, Timestamp},
     topology::{self, Consumer, Drift, Settings, Stream},
 };
@@ -19,8 +19,10 @@ use crate::{
 
 mod config;
 pub mod inspect;
+mod mend;
 mod steer;
 
+pub use mend::{recreate_consumer, update_consumer};
 pub use steer::{limit_consumer, pause_consumer, resume_consumer};
 
 /// How long one stream may go without a leader while it is made or changed.
@@ -185,9 +187,10 @@ fn refused(expected: &Stream, error: Error) -> Error {
         Some(bytes) if error.kind() == Kind::StoreFull => Error::new(
             Kind::StoreFull,
             format!(
-                "{} reserves {bytes} bytes, which the server's store does not have free: give the server more (max_file), \
-                 or the stream fewer: {error}",
-                expected.name
+                "{} reserves {}, which the server's store does not have free: give the server more (max_file_store), or \
+                 the stream fewer (`sortie topology apply --logs-bytes-max 8MB`): {error}",
+                expected.name,
+                byte_size::format(bytes)
             ),
         ),
         _ => error.during(&expected.name),
@@ -267,15 +270,16 @@ fn refuse_drift(expected: &Consumer, found: &Consumer) -> Result<(), Error> {
     if drifts.is_empty() {
         return Ok(());
     }
-    let told: Vec<String> =
-        drifts.iter().map(|drift| format!("{} is {}, not {}", drift.field, drift.found, drift.expected)).collect();
+    let told: Vec<String> = drifts.iter().map(ToString::to_string).collect();
+    let mended = match drifts.iter().any(Drift::needs_new_consumer) {
+        true => "sortie topology apply --recreate",
+        false => "sortie topology apply",
+    };
     let message = format!(
-        "consumer {} of {} is different: {}; remove it with `nats consumer rm {} {}` (its messages stay) and start again",
+        "consumer {} of {} is different: {}; mend it with `{mended}` (its messages stay) and start again",
         expected.name,
         expected.stream,
         told.join(", "),
-        expected.stream,
-        expected.name
     );
     Err(Error::new(Kind::Exists, message))
 }

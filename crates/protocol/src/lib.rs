@@ -22,6 +22,7 @@
 
 pub mod audit;
 pub mod breaker;
+pub mod byte_size;
 pub mod codec;
 pub mod codes;
 pub mod control;
