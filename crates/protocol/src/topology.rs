@@ -312,10 +312,10 @@ pub fn advisories_consumer(namespace: &Namespace) -> Consumer {
 }
 
 /// The consumer by which coordinators share the firings of schedules that must not overlap with themselves.
-pub fn triggers_consumer(namespace: &Namespace) -> Consumer {
+pub fn fires_consumer(namespace: &Namespace) -> Consumer {
     Consumer {
         stream: Names::of(namespace).requests,
-        name: "coordinator_triggers".to_owned(),
+        name: "coordinator_fires".to_owned(),
         filter: filter::fire(namespace),
         ack_wait: 30 * SECOND,
         max_deliver: None,

@@ -9,7 +9,7 @@ use broker::{
 use protocol::{
     Capability, Namespace,
     topology::{
-        Consumer, Drift, Names, Settings, Shortened, Source, advisories_consumer, drift_of_consumer, triggers_consumer,
+        Consumer, Drift, Names, Settings, Shortened, Source, advisories_consumer, drift_of_consumer, fires_consumer,
         worker_consumer,
     },
 };
@@ -80,7 +80,7 @@ pub(super) async fn of_all(
             }
         }
     }
-    for expected in [triggers_consumer(namespace), advisories_consumer(namespace)] {
+    for expected in [fires_consumer(namespace), advisories_consumer(namespace)] {
         let standing = of_consumer(connection, expected).await?;
         // Coordinators make what is missing.
         standings.extend((standing.action != Action::Create).then_some(standing));
