@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use protocol::{
     Namespace, byte_size,
+    service::Attendance,
     time::{self, Timestamp},
     topology::{self, Consumer, Drift, Settings, Stream},
 };
@@ -70,7 +71,7 @@ pub struct ConsumerState {
     pub delivered: u64,
     /// Deliveries so far, each redelivery counted.
     pub deliveries: u64,
-    /// When it was delivered last.
+    /// When it delivered last, or somebody extended the deadline of what is in hand.
     pub last_active: Option<Timestamp>,
     /// Whether it is paused.
     pub is_paused: bool,
@@ -78,6 +79,19 @@ pub struct ConsumerState {
     pub paused_until: Option<Timestamp>,
     /// When this was so, on the broker's clock.
     pub at: Timestamp,
+}
+
+impl ConsumerState {
+    /// What it tells of those who pull from it. The moment of the last delivery is also that of the last extension: the
+    /// broker notes both as one.
+    pub fn attendance(&self) -> Attendance {
+        Attendance {
+            pulls: self.waiting,
+            in_hand: self.ack_pending,
+            last_moved: self.last_active,
+            ack_deadline: self.consumer.ack_wait,
+        }
+    }
 }
 
 /// How a stream stands.
