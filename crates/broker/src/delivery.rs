@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use protocol::time::Timestamp;
+use protocol::{header, time::Timestamp};
 
 use crate::{
     Connection, Message, Outgoing,
@@ -58,6 +58,11 @@ impl Delivery {
         })
     }
 
+    /// The pin of a consumer that is pinned to one client. The server writes it behind whatever a publisher wrote.
+    pub fn pin(&self) -> Option<&str> {
+        self.message.headers.last(header::NATS_PIN_ID)
+    }
+
     /// Takes it out of the work queue. No answer is waited for: a lost acknowledgement is a redelivery, and that one
     /// finds the outcome.
     pub async fn ack(&self, connection: &Connection) {
@@ -89,6 +94,11 @@ impl Delivery {
             None => Ok(()),
             Some((code, text)) => Err(Error::new(Kind::Api(u64::from(code)), text)),
         }
+    }
+
+    /// Moves its deadline. No answer is waited for: for whoever extends far more often than needed.
+    pub async fn extend_unconfirmed(&self, connection: &Connection) {
+        self.say(connection, Bytes::from_static(b"+WPI")).await;
     }
 
     async fn say(&self, connection: &Connection, body: Bytes) {

@@ -29,6 +29,8 @@ pub enum Kind {
     TooLarge,
     /// The request itself is wrong.
     Invalid,
+    /// Whoever asked is no longer the one to do so; nothing was sent.
+    Fenced,
     /// Another answer of the JetStream API.
     Api(u64),
 }
@@ -79,7 +81,8 @@ impl Error {
             | Kind::SubjectFull
             | Kind::Exists
             | Kind::TooLarge
-            | Kind::Invalid => Disposition::Reject,
+            | Kind::Invalid
+            | Kind::Fenced => Disposition::Reject,
             Kind::Unreachable | Kind::Forbidden => Disposition::Fatal,
         }
     }

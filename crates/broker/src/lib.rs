@@ -50,7 +50,7 @@ pub use lease::Lease;
 pub use message::{Message, Outgoing};
 pub use payload::PayloadStore;
 pub use publisher::{Publisher, Settled, Stored};
-pub use pull::{PullEnd, PullEvent, PullInbox, PullRequest};
+pub use pull::{PinnedPull, PullEnd, PullEvent, PullInbox, PullRequest};
 pub use read::{Page, Reader, StoredMessage};
 pub use schedule::{ScheduleVerdict, check_schedule, due_time, scheduled_at};
 pub use service::{Service, ServiceInfo};

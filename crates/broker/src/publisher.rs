@@ -70,14 +70,23 @@ impl Publisher {
     /// # Errors
     /// What the broker says; after `TimedOut` the message may be stored all the same.
     pub async fn publish(&self, outgoing: &Outgoing) -> Result<Stored, Error> {
-        self.publish_once(outgoing, ACK_TIMEOUT).await
+        self.publish_once(outgoing, ACK_TIMEOUT, &|| true).await
     }
 
-    async fn publish_once(&self, outgoing: &Outgoing, timeout: Duration) -> Result<Stored, Error> {
+    async fn publish_once(
+        &self,
+        outgoing: &Outgoing,
+        timeout: Duration,
+        may: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Stored, Error> {
         outgoing.headers.check().map_err(|fault| Error::new(Kind::TooLarge, fault))?;
         let Ok(_permit) = self.in_flight.acquire().await else {
             return Err(Error::new(Kind::Unreachable, "the connection is closed"));
         };
+        // Nothing is waited for between here and the publish.
+        if !may() {
+            return Err(Error::new(Kind::Fenced, "it is another's to publish this"));
+        }
         let Outgoing { subject, headers, body } = outgoing;
         let answer = self.connection.request(subject.clone(), Some(headers), body.clone(), timeout).await;
         let answer = answer.map_err(|error| match error.kind() {
@@ -95,11 +104,19 @@ impl Publisher {
     /// Only what would be refused again: too large, forbidden, a full subject, a malformed message, a stream that takes
     /// nothing of the kind.
     pub async fn settle(&self, outgoing: &Outgoing) -> Result<Settled, Error> {
+        self.settle_while(outgoing, &|| true).await
+    }
+
+    /// The same for as long as `may` says so, which is asked directly before every try.
+    ///
+    /// # Errors
+    /// Those of [`settle`](Self::settle), and `Fenced` when `may` said no. What was tried before may be stored.
+    pub async fn settle_while(&self, outgoing: &Outgoing, may: &(dyn Fn() -> bool + Sync)) -> Result<Settled, Error> {
         let mut waits = Waits::new(Duration::from_millis(5), Duration::from_secs(2));
         let mut tried = 0_u64;
         let mut timeout = ACK_TIMEOUT_FIRST;
         loop {
-            match self.publish_once(outgoing, timeout).await {
+            match self.publish_once(outgoing, timeout, may).await {
                 Ok(stored) => return Ok(Settled::Stored(stored)),
                 Err(error) if error.kind() == Kind::WrongSequence => return Ok(Settled::Superseded),
                 Err(error) if error.disposition() != Disposition::Retry => return Err(error),

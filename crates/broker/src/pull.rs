@@ -10,7 +10,7 @@ use std::{
 };
 
 use protocol::topology::Consumer;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{Connection, Delivery, Message, Outgoing, Subscription, error::Error};
 
@@ -32,6 +32,18 @@ pub enum PullRequest {
     },
 }
 
+/// A pull of a consumer that is pinned to one client (NATS ADR-42). Without a pin it waits until there is none, and then
+/// may be the one that is pinned: the next message says so, see [`Delivery::pin`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PinnedPull<'a> {
+    /// How many messages.
+    pub batch: usize,
+    /// How long the server keeps the pull. It asks for no heartbeat: one renews no pin, only another pull does.
+    pub expires: Duration,
+    /// The pin that the last message told; the pull renews it.
+    pub pin: Option<&'a str>,
+}
+
 /// Why a pull ended before it was filled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PullEnd {
@@ -41,6 +53,8 @@ pub enum PullEnd {
     Expired,
     /// The consumer, or its stream, is not there.
     Gone,
+    /// Another client is pinned, or nobody any more: the pin that it named is over.
+    WrongPin,
     /// The server let go of it: its leader changed, or it shuts down.
     Dropped(String),
 }
@@ -96,6 +110,23 @@ impl PullInbox {
                 "idle_heartbeat": nanos(heartbeat),
             }),
         };
+        self.ask(consumer, &body, tag).await
+    }
+
+    /// Sends a pull of a pinned consumer. `tag` comes back with its end.
+    ///
+    /// # Errors
+    /// `Unreachable` when the connection is closed for good.
+    pub async fn pull_pinned(&self, consumer: &Consumer, request: PinnedPull<'_>, tag: u64) -> Result<(), Error> {
+        let group = consumer.pinned.as_ref().map(|pinned| pinned.group.as_str()).unwrap_or_default();
+        let mut body = json!({ "batch": request.batch, "expires": nanos(request.expires), "group": group });
+        if let Some(pin) = request.pin {
+            body["id"] = pin.into();
+        }
+        self.ask(consumer, &body, tag).await
+    }
+
+    async fn ask(&self, consumer: &Consumer, body: &Value, tag: u64) -> Result<(), Error> {
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", consumer.stream, consumer.name);
         let question = Outgoing::new(subject, body.to_string());
         self.connection.publish_asking(question, format!("{}.{tag}", self.prefix)).await
@@ -138,6 +169,7 @@ fn read(message: Message) -> Option<PullEvent> {
         404 => PullEnd::Empty,
         408 if text.contains("Requests Pending") => PullEnd::Empty,
         408 => PullEnd::Expired,
+        423 => PullEnd::WrongPin,
         503 => PullEnd::Gone,
         409 if text.contains("Deleted") => PullEnd::Gone,
         _ => PullEnd::Dropped(text.clone()),

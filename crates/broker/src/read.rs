@@ -157,6 +157,23 @@ impl Reader {
         }
     }
 
+    /// The last message of a subject, from the leader: the certain answer on a replicated stream.
+    ///
+    /// # Errors
+    /// `TimedOut`, `NoResponders` when there is no leader.
+    pub async fn last_at_leader(&self, stream: &str, subject: &str) -> Result<Option<StoredMessage>, Error> {
+        leader::message(&self.connection, stream, &json!({ "last_by_subj": subject })).await
+    }
+
+    /// Up to `count` messages under a filter, from a sequence on, one by one from the leader: the certain answer on a
+    /// replicated stream.
+    ///
+    /// # Errors
+    /// `TimedOut`, `NoResponders` when there is no leader.
+    pub async fn page_at_leader(&self, stream: &str, filter: &str, from: u64, count: usize) -> Result<Page, Error> {
+        leader::page(&self.connection, stream, filter, from.max(1), count).await
+    }
+
     /// Whether the leader has a message on this subject, by its sequence: the certain answer on a replicated stream.
     ///
     /// # Errors

@@ -83,6 +83,10 @@ codes! {
     HTTP_BODY_INVALID = "http_body_invalid", ExternalService, Medium, false;
     /// A call would go to an address that must not be called.
     ADDRESS_REFUSED = "address_refused", Permission, High, false;
+    /// There is no workflow of this name.
+    WORKFLOW_UNKNOWN = "workflow_unknown", Configuration, Medium, false;
+    /// As many runs of the workflow, or with its key, are alive as there may be.
+    RUN_LIMIT_REACHED = "run_limit_reached", Resource, Low, true;
     /// What the request names does not exist.
     NOT_FOUND = "not_found", Validation, Low, false;
     /// What the request names may not be touched.
@@ -93,8 +97,6 @@ codes! {
     UNSUPPORTED = "unsupported", Configuration, Low, false;
     /// An agent that is about to end does it no more.
     DRAINING = "draining", Process, Low, false;
-    /// An expression of a workflow has no value.
-    EXPRESSION_FAILED = "expression_failed", Validation, Medium, false;
 }
 
 /// What is known of a code, if it is one of ours.

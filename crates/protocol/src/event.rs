@@ -20,6 +20,9 @@ pub const BREAKER_OPENED: &str = "sys.breaker.opened";
 /// The topic of a recurring schedule's firing that was skipped: `sys.cron.skipped.<name>`.
 pub const CRON_SKIPPED: &str = "sys.cron.skipped";
 
+/// Above the topics of runs that have ended: `sys.run.<workflow>.<status>.<run>`.
+pub const RUN: &str = "sys.run";
+
 /// The headers of an event. `id` is unique per `source`; the topic is also its type.
 pub fn headers(id: &str, source: &str, topic: &str, at: Timestamp) -> Headers {
     let mut headers = Headers::new();

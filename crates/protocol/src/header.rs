@@ -38,6 +38,14 @@ pub const INSTANCE: &str = "Sortie-Instance";
 pub const CRON: &str = "Sortie-Cron";
 /// The id of the dead letter's request that this request does again.
 pub const REPLAY_OF: &str = "Sortie-Replay-Of";
+/// On the start of a run: the lane of its steps where they name none, `urgent`, `normal` or `bulk`.
+pub const LANE: &str = "Sortie-Lane";
+/// On the start of a run: the run that it does again.
+pub const RETRY_OF: &str = "Sortie-Retry-Of";
+/// On the start of a run that does another one again: the step from which on.
+pub const RETRY_FROM: &str = "Sortie-Retry-From";
+/// On a run's first fact: the workflow.
+pub const WORKFLOW: &str = "Sortie-Workflow";
 /// How the body is encoded.
 pub const CONTENT_TYPE: &str = "Content-Type";
 /// W3C trace context.
@@ -59,6 +67,8 @@ pub const NATS_SCHEDULE: &str = "Nats-Schedule";
 pub const NATS_SCHEDULE_TARGET: &str = "Nats-Schedule-Target";
 /// The time zone of a cron schedule, an IANA name.
 pub const NATS_SCHEDULE_TIME_ZONE: &str = "Nats-Schedule-Time-Zone";
+/// On a message of a consumer that is pinned to one client: which pin that is.
+pub const NATS_PIN_ID: &str = "Nats-Pin-Id";
 /// On a fired message: the subject of its schedule.
 pub const NATS_SCHEDULER: &str = "Nats-Scheduler";
 /// On a fired message: when its schedule fires next.

@@ -22,7 +22,6 @@
 
 pub mod audit;
 pub mod breaker;
-pub mod byte_size;
 pub mod codec;
 pub mod codes;
 pub mod control;
@@ -43,8 +42,8 @@ pub mod registry;
 pub mod replay;
 pub mod request;
 pub mod retry;
+pub mod run;
 pub mod schema;
-pub mod service;
 pub mod settings;
 pub mod subject;
 pub mod time;
@@ -64,5 +63,5 @@ pub use redrive::{CodePattern, RedriveRule};
 pub use replay::Replay;
 pub use request::{Request, StepAddress, TraceContext};
 pub use retry::{Backoff, RetryPolicy};
-pub use service::Service;
+pub use run::{LoggedFact, RunFact, RunSummary, RunTimer};
 pub use subject::{Lane, Subject};

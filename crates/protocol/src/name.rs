@@ -178,6 +178,20 @@ impl Operator {
     }
 }
 
+impl RunId {
+    /// One that is known to be an id.
+    pub(crate) fn known(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<&RunId> for RequestId {
+    /// The request that started the run: its outcome is the run's.
+    fn from(run: &RunId) -> Self {
+        Self(Arc::clone(&run.0))
+    }
+}
+
 impl RequestId {
     /// A new one: `req_` and a UUID v7.
     pub fn generate() -> Self {

@@ -194,6 +194,11 @@ impl Request {
 }
 
 impl StepAddress {
+    /// The step's request.
+    pub fn request(&self) -> RequestId {
+        RequestId::of_step(&self.run, &self.step, self.item)
+    }
+
     /// The subject that publishers write: `<ns>.run.<run>.step.<step>.<n>.outcome`.
     pub fn subject(&self) -> String {
         let subject = Subject::StepOutcome { run: self.run.clone(), step: self.step.clone(), item: self.item };
@@ -223,7 +228,7 @@ fn resolve_id(headers: &Headers, fallback: &RequestId, reply_to: Option<&StepAdd
         return Ok(fallback.clone());
     }
     if let Some(address) = reply_to {
-        let id = RequestId::of_step(&address.run, &address.step, address.item);
+        let id = address.request();
         let named = headers.get(header::REQUEST_ID);
         return match named {
             Some(named) if named != id.as_str() => Err(format!(
@@ -299,7 +304,7 @@ fn parse_failures(text: &str) -> Result<Vec<AttemptRecord>, String> {
     Ok(attempts)
 }
 
-fn parse_step_address(text: &str) -> Result<StepAddress, String> {
+pub(crate) fn parse_step_address(text: &str) -> Result<StepAddress, String> {
     let refused = || format!("`{}` is not <namespace>.run.<run>.step.<step>.<n>.outcome", limits::truncate(text, 120));
     let tokens: Vec<&str> = text.split('.').collect();
     let [namespace, "run", run, "step", step, item, "outcome"] = tokens.as_slice() else { return Err(refused()) };

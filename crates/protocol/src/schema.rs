@@ -5,7 +5,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    AttemptRecord, DeadLetter, Failure, RedriveRule, Replay,
+    AttemptRecord, DeadLetter, Failure, RedriveRule, Replay, RunSummary,
     audit::AuditRecord,
     breaker::Breaker,
     control::{CancelNotice, ControlAnswer, Inspection, Progress, SetLog, SetSlots},
@@ -37,6 +37,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("queue-wish.json", of::<QueueWish>()),
         ("redrive-rule.json", of::<RedriveRule>()),
         ("replay.json", of::<Replay>()),
+        ("run-summary.json", of::<RunSummary>()),
         ("set-log.json", of::<SetLog>()),
         ("set-slots.json", of::<SetSlots>()),
         ("steered.json", of::<Steered>()),

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Capability, CronName, InstanceId, Kind, Namespace, Operator, Origin, RequestId, RunId, StepName, UniqueKey,
-    WorkflowName,
+    Capability, CronName, InstanceId, Kind, Namespace, Operator, Origin, RequestId, RunFact, RunId, StepName,
+    UniqueKey, WorkflowName,
 };
 
 /// The order in which work of one capability is taken.
@@ -41,6 +41,20 @@ impl Lane {
             Self::Normal => 4,
             Self::Bulk => 1,
         }
+    }
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Urgent => "urgent",
+            Self::Normal => "normal",
+            Self::Bulk => "bulk",
+        }
+    }
+
+    /// The inverse of [`Lane::name`].
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|lane| lane.name() == name)
     }
 
     fn parse(token: &str) -> Option<Self> {
@@ -85,6 +99,13 @@ pub enum Subject {
         step: StepName,
         /// The item or turn, else 0.
         item: u64,
+    },
+    /// Another fact of a run's log, as publishers write it: `run.<run>.<fact>`.
+    Run {
+        /// The run.
+        run: RunId,
+        /// The fact.
+        fact: RunFact,
     },
     /// `dead.<capability>.<id>`.
     Dead {
@@ -187,6 +208,7 @@ impl Subject {
             Self::Outcome(id) => format!("{namespace}.outcome.{id}"),
             Self::Told(id) => format!("{namespace}.told.{id}"),
             Self::StepOutcome { run, step, item } => format!("{namespace}.run.{run}.step.{step}.{item}.outcome"),
+            Self::Run { run, fact } => format!("{namespace}.run.{run}.{fact}"),
             Self::Dead { capability, id } => format!("{namespace}.dead.{capability}.{id}"),
             Self::Replayed { capability, id, request } => format!("{namespace}.replayed.{capability}.{id}.{request}"),
             Self::Progress(id) => format!("{namespace}.progress.{id}"),
@@ -218,6 +240,9 @@ impl Subject {
                 step: StepName::parse(step).ok()?,
                 item: item.parse().ok().filter(|number: &u64| number.to_string() == **item)?,
             }),
+            ["run", run, fact @ ..] => {
+                Some(Self::Run { run: RunId::parse(run).ok()?, fact: RunFact::parse(&fact.join("."))? })
+            }
             ["dead", capability, text] => {
                 Some(Self::Dead { capability: Capability::parse(capability).ok()?, id: id(text)? })
             }
@@ -259,9 +284,41 @@ pub fn stored_step_outcome(namespace: &Namespace, run: &RunId, step: &StepName, 
     format!("{namespace}.run.*.{run}.step.{step}.{item}.outcome")
 }
 
+/// The filter under which a fact of a run's log is read: the broker puts a partition in front of the run.
+pub fn stored_run_fact(namespace: &Namespace, run: &RunId, fact: &RunFact) -> String {
+    format!("{namespace}.run.*.{run}.{fact}")
+}
+
 /// Filters for readers, each covering every subject of one kind.
 pub mod filter {
-    use crate::{Capability, InstanceId, Kind, Namespace, RequestId};
+    use crate::{Capability, InstanceId, Kind, Namespace, RequestId, RunId};
+
+    /// Every fact of the runs of one partition.
+    pub fn run_partition(namespace: &Namespace, partition: u8) -> String {
+        format!("{namespace}.run.{partition}.>")
+    }
+
+    /// The log of one run; its partition, where it is known, spares the broker looking at all.
+    pub fn run_log(namespace: &Namespace, partition: Option<u8>, run: &RunId) -> String {
+        let partition = partition.map_or_else(|| "*".to_owned(), |partition| partition.to_string());
+        format!("{namespace}.run.{partition}.{run}.>")
+    }
+
+    /// The first fact of every run that is alive.
+    pub fn runs_started(namespace: &Namespace) -> String {
+        format!("{namespace}.run.*.*.started")
+    }
+
+    /// The timers of all runs that have not fired.
+    pub fn run_timers(namespace: &Namespace) -> String {
+        format!("{namespace}.run.*.*.timer.*")
+    }
+
+    /// Every fact that may come before its run has started, or after it has ended.
+    pub fn run_strays(namespace: &Namespace) -> [String; 6] {
+        ["signal.*", "cancel", "pause", "resume", "timer.*.fired", "step.*.*.outcome"]
+            .map(|fact| format!("{namespace}.run.*.*.{fact}"))
+    }
 
     /// Every schedule of a retry or delay.
     pub fn later(namespace: &Namespace) -> String {

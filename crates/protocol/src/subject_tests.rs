@@ -1,9 +1,21 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::RunTimer;
 
 const ID: &str = "[a-zA-Z_][a-zA-Z0-9_~-]{0,40}";
 const SLUG: &str = "[a-z][a-z0-9-]{0,20}";
+
+fn any_fact(step: impl Strategy<Value = StepName> + Clone) -> impl Strategy<Value = RunFact> {
+    let timer = (step.clone(), any::<u64>()).prop_map(|(step, item)| RunTimer::Step { step, item });
+    let timer = prop_oneof![Just(RunTimer::Run), timer];
+    prop_oneof![
+        prop::sample::select(vec![RunFact::Started, RunFact::Cancel, RunFact::Pause, RunFact::Resume]),
+        step.prop_map(RunFact::Signal),
+        timer.clone().prop_map(RunFact::Timer),
+        timer.prop_map(RunFact::TimerFired),
+    ]
+}
 
 fn any_subject() -> impl Strategy<Value = Subject> {
     let id = ID.prop_map(|text: String| RequestId::parse(&text).unwrap());
@@ -29,7 +41,12 @@ fn any_subject() -> impl Strategy<Value = Subject> {
             id,
             request
         }),
-        (run, step, any::<u64>()).prop_map(|(run, step, item)| Subject::StepOutcome { run, step, item }),
+        (run.clone(), step.clone(), any::<u64>()).prop_map(|(run, step, item)| Subject::StepOutcome {
+            run,
+            step,
+            item
+        }),
+        (run, any_fact(step)).prop_map(|(run, fact)| Subject::Run { run, fact }),
         (any::<bool>(), verb)
             .prop_map(|(all, verb)| Subject::Control { instance: (!all).then(InstanceId::generate), verb }),
         SLUG.prop_map(|text: String| Subject::Log {

@@ -11,13 +11,13 @@ use crate::{Capability, Lane, Namespace, subject::filter};
 
 mod drift;
 mod names;
-mod retention;
+mod runs;
 mod shape;
 
 pub use drift::{Drift, drift_of_consumer, drift_of_stream};
 pub use names::Names;
-pub use retention::{Shortened, shortened};
-pub use shape::{Consumer, Discard, Mapping, Retention, Stream};
+pub use runs::{RUN_PARTITIONS, RunPace, run_consumer, run_pace, starts_consumer};
+pub use shape::{Consumer, Discard, Mapping, Pinned, Retention, Stream};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -126,7 +126,7 @@ pub fn streams(namespace: &Namespace, settings: &Settings) -> Vec<Stream> {
             allow_atomic_publish: true,
             subject_transform: Some(Mapping {
                 source: format!("{namespace}.run.*.>"),
-                destination: format!("{namespace}.run.{{{{partition(16,1)}}}}.{{{{wildcard(1)}}}}.>"),
+                destination: format!("{namespace}.run.{{{{partition({RUN_PARTITIONS},1)}}}}.{{{{wildcard(1)}}}}.>"),
             }),
             ..new(&names.runs, "The logs of the runs that are alive", under("run.*.>"))
         },
@@ -156,11 +156,6 @@ pub fn streams(namespace: &Namespace, settings: &Settings) -> Vec<Stream> {
         },
     ];
     all.extend(buckets(&names, settings.replicas));
-    for stream in &mut all {
-        // The broker refuses a window that is longer than what the stream keeps.
-        stream.duplicate_window =
-            stream.max_age.map_or(stream.duplicate_window, |age| age.min(stream.duplicate_window));
-    }
     all
 }
 
@@ -281,6 +276,7 @@ pub fn worker_consumer(namespace: &Namespace, capability: &Capability, source: S
         },
         max_ack_pending: 10_000,
         max_waiting: 4_096,
+        pinned: None,
     }
 }
 
@@ -308,19 +304,21 @@ pub fn advisories_consumer(namespace: &Namespace) -> Consumer {
         max_deliver: None,
         max_ack_pending: 10_000,
         max_waiting: 512,
+        pinned: None,
     }
 }
 
 /// The consumer by which coordinators share the firings of schedules that must not overlap with themselves.
-pub fn fires_consumer(namespace: &Namespace) -> Consumer {
+pub fn triggers_consumer(namespace: &Namespace) -> Consumer {
     Consumer {
         stream: Names::of(namespace).requests,
-        name: "coordinator_fires".to_owned(),
+        name: "coordinator_triggers".to_owned(),
         filter: filter::fire(namespace),
         ack_wait: 30 * SECOND,
         max_deliver: None,
         max_ack_pending: 10_000,
         max_waiting: 512,
+        pinned: None,
     }
 }
 
@@ -336,14 +334,6 @@ mod tests {
             assert_eq!((stream.max_age, stream.max_bytes, stream.max_messages), (None, None, None), "{}", stream.name);
             assert!(!stream.allow_message_ttl, "{}", stream.name);
         }
-    }
-
-    #[test]
-    fn a_window_is_no_longer_than_what_is_kept() {
-        let settings = Settings { outcomes_kept: 60 * SECOND, ..Settings::default() };
-        let windows: Vec<Duration> =
-            streams(&Namespace::default(), &settings).iter().map(|stream| stream.duplicate_window).collect();
-        assert_eq!(&windows[..4], [120, 120, 60, 120].map(Duration::from_secs));
     }
 
     #[test]

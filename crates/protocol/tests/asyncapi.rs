@@ -9,8 +9,8 @@ use std::{
 
 use serde_json::Value;
 use sortie_protocol::{
-    BreakerName, Capability, CronName, InstanceId, Kind, Lane, Namespace, Operator, RequestId, RunId, StepName,
-    Subject, UniqueKey, WorkflowName, breaker, desired, event, mark, redrive, subject,
+    BreakerName, Capability, CronName, InstanceId, Kind, Lane, Namespace, Operator, RequestId, RunFact, RunId,
+    RunTimer, StepName, Subject, UniqueKey, WorkflowName, breaker, desired, event, mark, redrive, subject,
     subject::Verb,
     topology::{Names, Settings, Source, bucket_subject, streams},
 };
@@ -42,6 +42,16 @@ fn subjects() -> Vec<Subject> {
         Subject::Progress(id),
         Subject::Log { kind: Kind::parse("echo").unwrap(), instance: InstanceId::parse("ins_1").unwrap() },
     ];
+    let facts = [
+        RunFact::Started,
+        RunFact::Timer(RunTimer::Run),
+        RunFact::TimerFired(RunTimer::Run),
+        RunFact::Signal(StepName::parse("s").unwrap()),
+        RunFact::Cancel,
+        RunFact::Pause,
+        RunFact::Resume,
+    ];
+    all.extend(facts.map(|fact| Subject::Run { run: RunId::parse("r").unwrap(), fact }));
     all.extend(Lane::ALL.map(|lane| Subject::Request { lane, capability: capability.clone() }));
     all.extend(Verb::ALL.map(|verb| Subject::Control { instance: None, verb }));
     assert!(all.iter().all(is_listed));
@@ -60,7 +70,8 @@ fn is_listed(subject: &Subject) -> bool {
         | Unique { .. }
         | Outcome(_)
         | Told(_)
-        | StepOutcome { .. } => true,
+        | StepOutcome { .. }
+        | Run { .. } => true,
         Dead { .. } | Replayed { .. } | Progress(_) | Control { .. } | Log { .. } => true,
     }
 }
@@ -82,6 +93,7 @@ fn samples() -> Vec<String> {
     let mut all: Vec<String> = subjects().iter().map(|subject| subject.render(&namespace)).collect();
     all.extend(topics.map(|topic| subject::event(&namespace, &format!("{topic}.x"))));
     all.push(subject::event(&namespace, "orders.paid"));
+    all.push(subject::event(&namespace, &format!("{}.audit.completed.run-1", event::RUN)));
     all.push(subject::audit(&namespace, &Operator::nearest("me"), "queue-pause"));
     all.push(format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{}.echo", names.requests));
     all.extend([

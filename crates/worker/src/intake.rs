@@ -244,7 +244,7 @@ impl Intake {
             PullEvent::Ended { tag, end } => match (self.feeds.ended(tag), end) {
                 (Some(feed), PullEnd::Gone) => self.feeds.is_gone(feed, Instant::now()),
                 (Some(_), PullEnd::Dropped(reason)) => tracing::debug!(reason, "pull dropped by the server"),
-                (Some(_), PullEnd::Empty | PullEnd::Expired) | (None, _) => {}
+                (Some(_), PullEnd::Empty | PullEnd::Expired | PullEnd::WrongPin) | (None, _) => {}
             },
         }
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use protocol::topology::{Consumer, Discard, Mapping, Retention, Stream};
+use protocol::topology::{Consumer, Discard, Mapping, Pinned, Retention, Stream};
 use serde_json::{Map, Value, json};
 
 pub(super) fn of_stream(stream: &Stream, existing: Option<Value>) -> Value {
@@ -96,22 +96,24 @@ pub(super) fn to_stream(config: &Value) -> Stream {
 }
 
 pub(super) fn of_consumer(consumer: &Consumer) -> Value {
-    json!({
-        "stream_name": consumer.stream,
-        "action": "create",
-        "config": {
-            "durable_name": consumer.name,
-            "name": consumer.name,
-            "filter_subject": consumer.filter,
-            "deliver_policy": "all",
-            "ack_policy": "explicit",
-            "replay_policy": "instant",
-            "ack_wait": nanos(consumer.ack_wait),
-            "max_deliver": consumer.max_deliver.map_or(-1, i64::from),
-            "max_ack_pending": consumer.max_ack_pending,
-            "max_waiting": consumer.max_waiting,
-        },
-    })
+    let mut config = json!({
+        "durable_name": consumer.name,
+        "name": consumer.name,
+        "filter_subject": consumer.filter,
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "replay_policy": "instant",
+        "ack_wait": nanos(consumer.ack_wait),
+        "max_deliver": consumer.max_deliver.map_or(-1, i64::from),
+        "max_ack_pending": consumer.max_ack_pending,
+        "max_waiting": consumer.max_waiting,
+    });
+    if let Some(pinned) = &consumer.pinned {
+        config["priority_policy"] = "pinned_client".into();
+        config["priority_groups"] = json!([pinned.group]);
+        config["priority_timeout"] = nanos(pinned.timeout).into();
+    }
+    json!({ "stream_name": consumer.stream, "action": "create", "config": config })
 }
 
 pub(super) fn to_consumer(stream: &str, config: &Value) -> Consumer {
@@ -125,6 +127,10 @@ pub(super) fn to_consumer(stream: &str, config: &Value) -> Consumer {
         max_deliver: u32::try_from(number("max_deliver")).ok(),
         max_ack_pending: number("max_ack_pending"),
         max_waiting: number("max_waiting"),
+        pinned: (config["priority_policy"] == "pinned_client").then(|| Pinned {
+            group: config["priority_groups"][0].as_str().unwrap_or_default().to_owned(),
+            timeout: Duration::from_nanos(config["priority_timeout"].as_u64().unwrap_or(0)),
+        }),
     }
 }
 

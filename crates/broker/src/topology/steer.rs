@@ -1,7 +1,10 @@
 //! Steering a consumer while it works: pausing it, and how much of it may be in hand at once.
 
 use chrono::TimeDelta;
-use protocol::time::{self, Timestamp};
+use protocol::{
+    time::{self, Timestamp},
+    topology::Consumer,
+};
 use serde_json::{Value, json};
 
 use super::{ConsumerInfo, consumer_state};
@@ -33,6 +36,18 @@ pub async fn pause_consumer(connection: &Connection, stream: &str, name: &str, u
 pub async fn resume_consumer(connection: &Connection, stream: &str, name: &str) -> Result<(), Error> {
     let state = consumer_state(connection, stream, name).await?;
     pause_consumer(connection, stream, name, state.at + RESUMED_AFTER).await
+}
+
+/// Lets whoever asks next be pinned. Nobody is told: the one who was learns it from the end of his next pull.
+///
+/// # Errors
+/// `Invalid` for a consumer that pins nobody; `NotFound`, or what the API says.
+pub async fn unpin_consumer(connection: &Connection, consumer: &Consumer) -> Result<(), Error> {
+    let Some(pinned) = &consumer.pinned else {
+        return Err(Error::new(Kind::Invalid, format!("consumer {} pins nobody", consumer.name)));
+    };
+    let what = format!("CONSUMER.UNPIN.{}.{}", consumer.stream, consumer.name);
+    api::ask::<_, Value>(connection, &what, &json!({ "group": pinned.group })).await.map(|_| ())
 }
 
 /// Changes how much of a consumer may be in hand at once, and nothing else of it. Pulls that wait are given what is there.

@@ -10,6 +10,7 @@ impl ExitError for Error {
             Kind::Unreachable | Kind::TimedOut | Kind::NoResponders => ExitCode::BrokerUnreachable,
             Kind::Forbidden => ExitCode::Refused,
             Kind::Invalid => ExitCode::Configuration,
+            Kind::Fenced => ExitCode::Internal,
             Kind::Contended | Kind::StoreFull => ExitCode::Again,
             Kind::NotFound | Kind::WrongSequence | Kind::SubjectFull | Kind::Exists | Kind::TooLarge => {
                 ExitCode::WorkFailed

@@ -125,12 +125,6 @@ impl Stream {
     pub fn holds_promises(&self) -> bool {
         self.retention == Retention::WorkQueue || self.subject_transform.is_some()
     }
-
-    /// Whether its age alone says how long the stream keeps what it holds: a bound on count or bytes would delete that
-    /// sooner, and silently.
-    pub fn is_kept_by_age(&self) -> bool {
-        self.max_age.is_some() && self.max_bytes.is_none()
-    }
 }
 
 /// A durable pull consumer with explicit acknowledgement.
@@ -150,4 +144,16 @@ pub struct Consumer {
     pub max_ack_pending: i64,
     /// Pulls that may wait at once.
     pub max_waiting: i64,
+    /// Whether one client at a time is given everything; none means that whoever asks is given something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<Pinned>,
+}
+
+/// A consumer that the broker pins to one client: to whoever asked first, for as long as that one goes on asking.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pinned {
+    /// The name of its one priority group, which every pull says; 16 characters at most.
+    pub group: String,
+    /// How long the pinned client may go without a pull before another one is pinned.
+    pub timeout: Duration,
 }
