@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use protocol::{
-    Capability, Kind, Service,
+    Capability, Kind,
     mark::schema_key,
     registry::{AgentEntry, Health, State},
-    service,
-    time::Timestamp,
     topology::{self, Source},
 };
 use serde_json::Value;
@@ -140,30 +138,26 @@ impl Client {
         Ok(agents)
     }
 
-    /// Whether anybody serves a capability now: an agent that says so in the registry, or a program without an entry there,
-    /// which is seen by its waiting pull or by what it has in hand and extends.
+    /// Whether anybody takes requests of a capability now: an agent that says so in the registry, or a program without
+    /// an entry there, which is seen by its waiting pull or by what it has in hand.
     ///
     /// # Errors
     /// Those of [`Client::agents`].
-    pub async fn service(&self, capability: &Capability) -> Result<Service, Error> {
-        let agents = self.serving(capability).await?;
-        // Who is registered and takes it says enough: the broker need not be asked four times.
-        if service::judge(capability, &agents, [], Timestamp::default()) == Service::Served {
-            return Ok(Service::Served);
+    pub async fn is_served(&self, capability: &Capability) -> Result<bool, Error> {
+        let takes = |agent: &AgentEntry| !matches!(agent.state, State::Draining | State::Stopped | State::Failed);
+        if self.serving(capability).await?.iter().any(takes) {
+            return Ok(true);
         }
-        let (mut lanes, mut now) = (Vec::new(), Timestamp::default());
         for source in Source::ALL {
             let consumer = topology::worker_consumer(self.namespace(), capability, source, 1);
             match broker::topology::consumer_state(self.connection(), &consumer.stream, &consumer.name).await {
-                Ok(state) => {
-                    now = now.max(state.at);
-                    lanes.push(state.attendance());
-                }
+                Ok(state) if state.waiting > 0 || state.ack_pending > 0 => return Ok(true),
+                Ok(_) => {}
                 Err(error) if error.kind() == broker::Kind::NotFound => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(service::judge(capability, &agents, &lanes, now))
+        Ok(false)
     }
 }
 

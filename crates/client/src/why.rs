@@ -136,12 +136,7 @@ pub enum Answer {
         after: Option<String>,
     },
     /// Nobody serves the capability.
-    Unserved {
-        /// Whether it was delivered: then it is in the hands of an agent that is gone.
-        was_delivered: bool,
-    },
-    /// Those who serve it are paused.
-    AgentsPaused,
+    Unserved,
     /// As many as may be are in hand.
     LimitReached {
         /// How many may be.

@@ -1,6 +1,6 @@
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::gauges::FleetGauges;
+use crate::{gauges::FleetGauges, runs::RunMetrics};
 
 /// What a coordinator measures. Labels are the names of duties.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub struct Metrics {
     pub redrive_rules_broken: IntGauge,
     /// 1 while the broker refuses to store anything more.
     pub store_refused: Gauge,
+    /// The runs that this coordinator keeps.
+    pub runs: RunMetrics,
     /// What the fleet as a whole looks like.
     pub fleet: FleetGauges,
 }
@@ -84,6 +86,7 @@ impl Metrics {
                 "sortie_coordinator_store_refused",
                 "1 while the broker refuses to store anything more.",
             )?,
+            runs: RunMetrics::new(registry)?,
             fleet: FleetGauges::new(registry)?,
         };
         registry.register(Box::new(metrics.lease_held.clone()))?;

@@ -9,15 +9,13 @@
 //! ```
 
 pub mod command;
-pub mod expression;
+mod expression;
 pub mod fact;
 mod payload;
 pub mod plan;
-pub mod template;
 
 pub use command::Command;
-pub use expression::{Expression, Scope, StepInScope};
+pub use expression::{Expression, Scope, StepInScope, Template};
 pub use fact::Fact;
 pub use payload::Payload;
 pub use plan::Plan;
-pub use template::Template;

@@ -3,7 +3,6 @@
 
 mod agents;
 mod cluster;
-mod crons;
 mod dead_letters;
 mod deadlines;
 mod fleet;
@@ -12,5 +11,6 @@ mod leases;
 mod overdue;
 mod process;
 mod redrive;
+mod triggers;
 mod unserved;
 mod wishes;

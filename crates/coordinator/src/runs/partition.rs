@@ -1,0 +1,287 @@
+//! One partition of the runs' logs: asks the broker for it, keeps the pin while it has it, extends what is in hand. It
+//! decides nothing, so that no decision, however long it takes, costs the pin.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use broker::{Connection, Delivery, Error, Kind, PinnedPull, PullEnd, PullEvent, PullInbox, topology};
+use protocol::topology::{Consumer, RunPace};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    fence::{Fence, Term},
+    hand::Hand,
+};
+
+/// Messages that one pull asks for.
+const BATCH: usize = 200;
+
+/// What may be in hand of one partition; above it only as much is asked for as keeps the pin.
+const HAND_MAX: usize = 2_000;
+const HAND_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The wait before another inbox is opened, whatever ended the last one.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How long what is in hand may take to be done before the partition is given up all the same.
+const EMPTIED_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long nothing is asked for after a partition was given up, so that another coordinator is first.
+const STEPPED_BACK_FOR: Duration = Duration::from_millis(1_500);
+
+/// What whoever decides is told.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// An event, and the term in which it came.
+    Event(Term, Arc<Delivery>),
+    /// The partition is not ours any more.
+    Lost,
+}
+
+/// What others see of a partition, and ask of it.
+#[derive(Debug)]
+pub(super) struct Post {
+    pub(super) fence: Arc<Fence>,
+    pub(super) hand: Arc<Hand>,
+    /// Asks it to let another coordinator have the partition.
+    pub(super) step_back: Notify,
+    /// Whether it was asked; it takes a while.
+    pub(super) is_stepping_back: AtomicBool,
+}
+
+/// The task of one partition.
+pub(super) struct Partition {
+    connection: Connection,
+    consumer: Consumer,
+    pace: RunPace,
+    post: Arc<Post>,
+    /// As many as may be in hand: the bound is asked for, not waited for.
+    deciding: mpsc::UnboundedSender<Told>,
+    term: Option<Term>,
+    pin: Option<String>,
+    pulls: VecDeque<Pull>,
+    tag: u64,
+    pulled_at: Option<Instant>,
+}
+
+/// A pull that has not ended.
+#[derive(Debug)]
+struct Pull {
+    tag: u64,
+    sent: Instant,
+    left: usize,
+    pin: Option<String>,
+}
+
+impl Post {
+    pub(super) fn new(pace: &RunPace) -> Arc<Self> {
+        Arc::new(Self {
+            fence: Fence::new(pace.priority_timeout),
+            hand: Arc::default(),
+            step_back: Notify::new(),
+            is_stepping_back: AtomicBool::new(false),
+        })
+    }
+}
+
+impl Partition {
+    pub(super) fn new(
+        connection: &Connection,
+        consumer: Consumer,
+        pace: RunPace,
+        post: Arc<Post>,
+        deciding: mpsc::UnboundedSender<Told>,
+    ) -> Self {
+        Self {
+            connection: connection.clone(),
+            consumer,
+            pace,
+            post,
+            deciding,
+            term: None,
+            pin: None,
+            pulls: VecDeque::new(),
+            tag: 0,
+            pulled_at: None,
+        }
+    }
+
+    /// Keeps the partition whenever it is to be had, until `stop`; then lets another one have it at once.
+    pub(super) async fn keep(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            match self.follow(&stop).await {
+                Ok(()) => {}
+                Err(error) => tracing::warn!(consumer = self.consumer.name, %error, "partition not followed"),
+            }
+            self.unpinned();
+            tokio::select! { () = tokio::time::sleep(AGAIN_AFTER) => {}, () = stop.cancelled() => {} }
+        }
+    }
+
+    /// Until the inbox ends, the consumer is gone, or the partition is given up.
+    async fn follow(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        topology::ensure_consumer(&self.connection, &self.consumer).await?;
+        let mut inbox = PullInbox::open(&self.connection).await?;
+        let link = self.connection.link();
+        let post = Arc::clone(&self.post);
+        self.pulls.clear();
+        self.pulled_at = None;
+        let mut extend_at = Instant::now();
+        loop {
+            self.notice_fall();
+            let now = Instant::now();
+            // What is sent while there is no connection would arrive all at once when there is one.
+            if self.wants(now) && link.borrow().is_up {
+                self.pull(&inbox, now).await?;
+            }
+            if now >= extend_at {
+                extend_at = now + self.pace.extended_every / 3;
+                post.hand.extend(&self.connection, self.pace.extended_every).await;
+            }
+            let pull_at = self.pulled_at.map_or(now, |at| at + self.pace.pulled_every);
+            // While there is no connection the next look is not at once.
+            let until = pull_at.max(now + Duration::from_millis(20)).min(extend_at);
+            tokio::select! {
+                event = inbox.next() => match event {
+                    Some(event) => {
+                        self.notice_fall();
+                        if self.heard(event) == Some(PullEnd::Gone) {
+                            return Err(Error::new(Kind::NotFound, "the consumer is gone"));
+                        }
+                    }
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep_until(until.into()) => {}
+                () = post.step_back.notified() => {
+                    self.give_up(&mut inbox).await;
+                    tokio::select! { () = tokio::time::sleep(STEPPED_BACK_FOR) => {}, () = stop.cancelled() => {} }
+                    post.is_stepping_back.store(false, Ordering::Relaxed);
+                    return Ok(());
+                }
+                () = stop.cancelled() => {
+                    self.give_up(&mut inbox).await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Whether it is time for another pull: to keep the pin, or to have enough asked for.
+    fn wants(&self, now: Instant) -> bool {
+        let is_due = self.pulled_at.is_none_or(|at| now.saturating_duration_since(at) >= self.pace.pulled_every);
+        let asked: usize = self.pulls.iter().filter(|pull| pull.pin == self.pin).map(|pull| pull.left).sum();
+        is_due || self.pin.is_some() && asked < BATCH / 2 && self.has_room()
+    }
+
+    fn has_room(&self) -> bool {
+        let (count, bytes) = self.post.hand.load();
+        count < HAND_MAX && bytes < HAND_BYTES_MAX
+    }
+
+    async fn pull(&mut self, inbox: &PullInbox, now: Instant) -> Result<(), Error> {
+        self.tag += 1;
+        let batch = if self.has_room() { BATCH } else { 1 };
+        let request = PinnedPull { batch, expires: self.pace.expires, pin: self.pin.as_deref() };
+        inbox.pull_pinned(&self.consumer, request, self.tag).await?;
+        // Whose end was lost is not waited for.
+        self.pulls.retain(|pull| now.saturating_duration_since(pull.sent) < 5 * self.pace.expires);
+        self.pulls.push_back(Pull { tag: self.tag, sent: now, left: batch, pin: self.pin.clone() });
+        self.pulled_at = Some(now);
+        Ok(())
+    }
+
+    fn heard(&mut self, event: PullEvent) -> Option<PullEnd> {
+        match event {
+            PullEvent::Delivered(delivery) => self.delivered(Arc::from(delivery)),
+            PullEvent::Alive { .. } => {}
+            PullEvent::Ended { tag, end } => {
+                let index = self.pulls.iter().position(|pull| pull.tag == tag);
+                let pull = index.and_then(|index| self.pulls.remove(index));
+                match (&end, pull) {
+                    (PullEnd::WrongPin, Some(pull)) if pull.pin == self.pin => self.unpinned(),
+                    (PullEnd::Expired | PullEnd::Empty, Some(pull)) if self.pin.is_some() && pull.pin == self.pin => {
+                        self.post.fence.prove(pull.sent);
+                    }
+                    _ => {}
+                }
+                return Some(end);
+            }
+        }
+        None
+    }
+
+    fn delivered(&mut self, delivery: Arc<Delivery>) {
+        // Which pull it answers is not said: the oldest is the one that proves least.
+        let sent = self.pulls.front().map_or(delivery.received, |pull| pull.sent);
+        let is_ours = self.term.as_ref().is_some_and(Term::lasts) && delivery.pin() == self.pin.as_deref();
+        if !is_ours {
+            self.lose();
+            self.pin = delivery.pin().map(str::to_owned);
+            self.term = Some(self.post.fence.begin(sent));
+            tracing::info!(consumer = self.consumer.name, "partition taken");
+        }
+        self.post.fence.prove(sent);
+        let pin = self.pin.as_deref();
+        // The one that was pinned had none to say.
+        if let Some(pull) = self.pulls.iter_mut().find(|pull| pull.pin.as_deref() == pin || !is_ours) {
+            pull.left = pull.left.saturating_sub(1);
+        }
+        self.pulls.retain(|pull| pull.left > 0);
+        let Some(term) = self.term.clone() else { return };
+        if self.post.hand.take(&delivery) {
+            // Nobody decides any more where it cannot be told.
+            let _ = self.deciding.send(Told::Event(term, delivery));
+        }
+    }
+
+    /// A fence that has fallen, because this process stood still or the broker did not answer, is a partition lost.
+    fn notice_fall(&mut self) {
+        if self.term.as_ref().is_some_and(|term| !term.lasts()) {
+            self.lose();
+        }
+    }
+
+    fn unpinned(&mut self) {
+        self.pin = None;
+        self.lose();
+    }
+
+    /// Drops what was known under this term. The pin is still named: if it is ours at the broker all the same, the next
+    /// message begins another term, and if it is not, the broker says so.
+    fn lose(&mut self) {
+        self.post.fence.fall();
+        if self.term.take().is_some() {
+            tracing::info!(consumer = self.consumer.name, "partition lost");
+            self.post.hand.clear();
+            let _ = self.deciding.send(Told::Lost);
+        }
+    }
+
+    /// Ends what is in hand if that is soon done, and lets another coordinator be pinned.
+    async fn give_up(&mut self, inbox: &mut PullInbox) {
+        inbox.close().await;
+        if self.term.as_ref().is_some_and(Term::lasts) {
+            let end = Instant::now() + EMPTIED_WITHIN;
+            while self.post.hand.load().0 > 0 && Instant::now() < end && self.post.fence.stands() {
+                self.post.hand.extend(&self.connection, self.pace.extended_every).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            self.post.fence.fall();
+            if let Err(error) = topology::unpin_consumer(&self.connection, &self.consumer).await {
+                tracing::debug!(consumer = self.consumer.name, %error, "pin not given back; it runs out");
+            }
+        }
+        self.unpinned();
+    }
+}
+
+#[cfg(test)]
+#[path = "partition_tests.rs"]
+mod tests;
