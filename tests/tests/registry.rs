@@ -180,7 +180,7 @@ async fn a_worker_refuses_a_consumer_that_is_different() -> Result<()> {
     topology::ensure_consumer(&fleet.connection, &consumer).await?;
     let error = fleet.worker("tea").capability("tea", echo).run().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Drift);
-    for part in ["tea", "FLEET_REQUESTS", "ack_wait", "nats consumer rm FLEET_REQUESTS tea"] {
+    for part in ["tea", "FLEET_REQUESTS", "ack_wait", "`sortie topology apply`"] {
         assert!(error.to_string().contains(part), "{part} is missing: {error}");
     }
     assert!(fleet.client.agents().await?.is_empty(), "nobody announced itself");

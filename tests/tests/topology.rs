@@ -111,7 +111,7 @@ async fn drift_is_named_field_by_field_and_mended_in_place() -> Result<()> {
     let expected = [
         "FLEET_OUTCOMES.allow_direct: false, not true",
         "FLEET_OUTCOMES.max_age: 1h, not 1d",
-        "FLEET_OUTCOMES.republish: None, not Some(Mapping { source: \"fleet.outcome.*\", destination: \"fleet.told.{{wildcard(1)}}\" })",
+        "FLEET_OUTCOMES.republish: none, not fleet.outcome.* to fleet.told.{{wildcard(1)}}",
         "FLEET_REQUESTS.max_messages!: 1000000, not none",
         "FLEET_REQUESTS.subjects: fleet.bulk.*, fleet.cron.*, fleet.extra.*, fleet.fire.*, fleet.later.*, fleet.request.*, fleet.start.*, fleet.urgent.*, not fleet.bulk.*, fleet.cron.*, fleet.fire.*, fleet.later.*, fleet.request.*, fleet.start.*, fleet.urgent.*",
         "FLEET_RUNS.duplicate_window: 1m, not 2m",
@@ -191,6 +191,8 @@ async fn a_limit_on_a_stream_that_holds_promises_is_an_error_in_check() -> Resul
         ("FLEET_REQUESTS", "max_age", 600_000_000_000_i64, "FLEET_REQUESTS has max_age 10m"),
         ("FLEET_RUNS", "max_bytes", 1_000_000, "FLEET_RUNS has max_bytes 1000000"),
         ("FLEET_UNIQUE", "max_msgs", 1_000, "FLEET_UNIQUE has max_messages 1000"),
+        ("FLEET_OUTCOMES", "max_msgs", 1_000, "FLEET_OUTCOMES has max_messages 1000"),
+        ("FLEET_DEAD", "max_bytes", 1_000_000, "FLEET_DEAD has max_bytes 1000000"),
     ] {
         edit(&url, stream, |config| config[field] = json!(limit)).await?;
         let checked = sortie(&url, &["topology", "check"]).await?;
@@ -230,7 +232,7 @@ async fn a_consumer_is_made_for_foreign_workers_and_one_that_differs_is_refused(
     let refused = topology::ensure_consumer(&fleet.connection, &expected).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Exists);
     let sentence = refused.to_string();
-    assert!(sentence.contains("ack_wait is 1s, not 10s") && sentence.contains("nats consumer rm"), "{sentence}");
+    assert!(sentence.contains("ack_wait is 1s, not 10s") && sentence.contains("`sortie topology apply`"), "{sentence}");
     Ok(())
 }
 
@@ -240,7 +242,8 @@ async fn a_store_too_small_for_what_is_reserved_is_told_and_can_be_suited() -> R
     let connection = open(&server.url()).await?;
     let refused = topology::apply(&connection, &Namespace::default(), &Settings::default()).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::StoreFull);
-    assert!(refused.to_string().contains("FLEET_LOGS reserves 1073741824 bytes"), "{refused}");
+    assert!(refused.to_string().contains("FLEET_LOGS reserves 1.0 GiB"), "{refused}");
+    assert!(refused.to_string().contains("--logs-bytes-max 8MB"), "{refused}");
     let settings = Settings { logs_bytes_max: 1 << 20, ..Settings::default() };
     apply_at_once(&server.url(), &settings).await
 }

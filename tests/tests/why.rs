@@ -120,7 +120,7 @@ async fn who_has_it_who_is_before_it_and_that_nobody_is_free() -> Result<()> {
     let fleet = Fleet::start().await?;
     submit(&fleet, "hold", "first").await?;
     let unserved = why(&fleet, "first").await;
-    assert_eq!((unserved.answer, unserved.lane), (Answer::Unserved, Some(NORMAL)));
+    assert_eq!((unserved.answer, unserved.lane), (Answer::Unserved { was_delivered: false }, Some(NORMAL)));
     let latch = Latch::new();
     let builder = fleet.worker("kettle").slots(1).capability("tea", handler(&latch));
     let worker = fleet.run(builder, "tea").await?;
@@ -235,18 +235,28 @@ async fn what_a_stranger_has_what_the_broker_gave_up_and_what_is_gone() -> Resul
     let fleet = Fleet::start().await?;
     let tea = capability("tea");
     let consumer = Consumer {
-        ack_wait: Duration::from_millis(300),
-        max_deliver: Some(1),
+        ack_wait: Duration::from_secs(2),
+        max_deliver: Some(2),
         ..worker_consumer(&fleet.namespace, &tea, NORMAL, 1)
     };
     topology::ensure_consumer(&fleet.connection, &consumer).await?;
     let sequence = raw::publish(&fleet, "fleet.request.tea", &[], "1").await?;
     let asked = format!("seq-{sequence}");
     // Nobody says that it has it, and the broker says that somebody does.
-    take(&fleet, &consumer).await;
+    let delivery = take(&fleet, &consumer).await;
     let taken = why(&fleet, &asked).await;
-    assert_eq!((taken.answer, taken.besides), (Answer::Taken, vec![Answer::Unserved]));
-    // The broker lets go of it when somebody pulls.
+    assert_eq!((taken.answer, taken.besides), (Answer::Taken, Vec::new()));
+    // An extension is all that tells a program that lives from one that is gone: the broker notes it like a delivery.
+    let moved = || async {
+        let state = topology::consumer_state(&fleet.connection, &consumer.stream, &consumer.name).await.unwrap();
+        state.last_active
+    };
+    let before = moved().await;
+    delivery.extend(&fleet.connection, PATIENCE).await?;
+    assert!(moved().await > before, "{before:?}");
+    let lost = because(&fleet, &asked, |answer| *answer == Answer::Unserved { was_delivered: true }).await;
+    assert_eq!(lost.besides, []);
+    // It is delivered once more, and no more after that.
     until("the broker gives it up", PATIENCE, || async {
         let inbox = PullInbox::open(&fleet.connection).await.ok()?;
         inbox.pull(&consumer, PullRequest::Now { batch: 1 }, 1).await.ok()?;
@@ -261,6 +271,8 @@ async fn what_a_stranger_has_what_the_broker_gave_up_and_what_is_gone() -> Resul
     Ok(())
 }
 
+const UNSERVED: Answer = Answer::Unserved { was_delivered: false };
+
 #[tokio::test]
 async fn a_search_says_how_far_it_looked() -> Result<()> {
     let fleet = Fleet::start().await?;
@@ -274,8 +286,8 @@ async fn a_search_says_how_far_it_looked() -> Result<()> {
         async move { client.why(&id(request), &ask).await.unwrap().answer }
     };
     assert_eq!(answer("order-29", ask(10, None)).await, Answer::NotFound { looked_at: 11, was_all: false });
-    assert_eq!(answer("order-29", ask(30, Some("tea"))).await, Answer::Unserved);
-    assert_eq!(answer("order-x", ask(10, None)).await, Answer::Unserved, "a long lane hides no other");
+    assert_eq!(answer("order-29", ask(30, Some("tea"))).await, UNSERVED);
+    assert_eq!(answer("order-x", ask(10, None)).await, UNSERVED, "a long lane hides no other");
     assert_eq!(answer("nobody", ask(100, None)).await, Answer::NotFound { looked_at: 31, was_all: true });
     assert_eq!(answer("order-1", ask(100, Some("coffee"))).await, Answer::NotFound { looked_at: 1, was_all: true });
     Ok(())

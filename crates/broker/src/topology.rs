@@ -1,10 +1,11 @@
 //! Makes the broker agree with the topology table: shows the difference, makes it, checks it. It never deletes and
-//! never recreates a stream.
+//! never recreates a stream; a consumer is made anew only by [`recreate_consumer`], which loses no message.
 
 use std::time::Duration;
 
 use protocol::{
-    Namespace,
+    Namespace, byte_size,
+    service::Attendance,
     time::{self, Timestamp},
     topology::{self, Consumer, Drift, Settings, Stream},
 };
@@ -19,8 +20,10 @@ use crate::{
 
 mod config;
 pub mod inspect;
+mod mend;
 mod steer;
 
+pub use mend::{recreate_consumer, update_consumer};
 pub use steer::{limit_consumer, pause_consumer, resume_consumer, unpin_consumer};
 
 /// How long one stream may go without a leader while it is made or changed.
@@ -68,7 +71,7 @@ pub struct ConsumerState {
     pub delivered: u64,
     /// Deliveries so far, each redelivery counted.
     pub deliveries: u64,
-    /// When it was delivered last.
+    /// When it delivered last, or somebody extended the deadline of what is in hand.
     pub last_active: Option<Timestamp>,
     /// Whether it is paused.
     pub is_paused: bool,
@@ -76,6 +79,19 @@ pub struct ConsumerState {
     pub paused_until: Option<Timestamp>,
     /// When this was so, on the broker's clock.
     pub at: Timestamp,
+}
+
+impl ConsumerState {
+    /// What it tells of those who pull from it. The moment of the last delivery is also that of the last extension: the
+    /// broker notes both as one.
+    pub fn attendance(&self) -> Attendance {
+        Attendance {
+            pulls: self.waiting,
+            in_hand: self.ack_pending,
+            last_moved: self.last_active,
+            ack_deadline: self.consumer.ack_wait,
+        }
+    }
 }
 
 /// How a stream stands.
@@ -185,9 +201,10 @@ fn refused(expected: &Stream, error: Error) -> Error {
         Some(bytes) if error.kind() == Kind::StoreFull => Error::new(
             Kind::StoreFull,
             format!(
-                "{} reserves {bytes} bytes, which the server's store does not have free: give the server more (max_file), \
-                 or the stream fewer: {error}",
-                expected.name
+                "{} reserves {}, which the server's store does not have free: give the server more (max_file_store), or \
+                 the stream fewer (`sortie topology apply --logs-bytes-max 8MB`): {error}",
+                expected.name,
+                byte_size::format(bytes)
             ),
         ),
         _ => error.during(&expected.name),
@@ -267,15 +284,16 @@ fn refuse_drift(expected: &Consumer, found: &Consumer) -> Result<(), Error> {
     if drifts.is_empty() {
         return Ok(());
     }
-    let told: Vec<String> =
-        drifts.iter().map(|drift| format!("{} is {}, not {}", drift.field, drift.found, drift.expected)).collect();
+    let told: Vec<String> = drifts.iter().map(ToString::to_string).collect();
+    let mended = match drifts.iter().any(Drift::needs_new_consumer) {
+        true => "sortie topology apply --recreate",
+        false => "sortie topology apply",
+    };
     let message = format!(
-        "consumer {} of {} is different: {}; remove it with `nats consumer rm {} {}` (its messages stay) and start again",
+        "consumer {} of {} is different: {}; mend it with `{mended}` (its messages stay) and start again",
         expected.name,
         expected.stream,
         told.join(", "),
-        expected.stream,
-        expected.name
     );
     Err(Error::new(Kind::Exists, message))
 }

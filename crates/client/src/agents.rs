@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use protocol::{
-    Capability, Kind,
+    Capability, Kind, Service,
     mark::schema_key,
     registry::{AgentEntry, Health, State},
+    service,
+    time::Timestamp,
     topology::{self, Source},
 };
 use serde_json::Value;
@@ -138,26 +140,30 @@ impl Client {
         Ok(agents)
     }
 
-    /// Whether anybody takes requests of a capability now: an agent that says so in the registry, or a program without
-    /// an entry there, which is seen by its waiting pull or by what it has in hand.
+    /// Whether anybody serves a capability now: an agent that says so in the registry, or a program without an entry there,
+    /// which is seen by its waiting pull or by what it has in hand and extends.
     ///
     /// # Errors
     /// Those of [`Client::agents`].
-    pub async fn is_served(&self, capability: &Capability) -> Result<bool, Error> {
-        let takes = |agent: &AgentEntry| !matches!(agent.state, State::Draining | State::Stopped | State::Failed);
-        if self.serving(capability).await?.iter().any(takes) {
-            return Ok(true);
+    pub async fn service(&self, capability: &Capability) -> Result<Service, Error> {
+        let agents = self.serving(capability).await?;
+        // Who is registered and takes it says enough: the broker need not be asked four times.
+        if service::judge(capability, &agents, [], Timestamp::default()) == Service::Served {
+            return Ok(Service::Served);
         }
+        let (mut lanes, mut now) = (Vec::new(), Timestamp::default());
         for source in Source::ALL {
             let consumer = topology::worker_consumer(self.namespace(), capability, source, 1);
             match broker::topology::consumer_state(self.connection(), &consumer.stream, &consumer.name).await {
-                Ok(state) if state.waiting > 0 || state.ack_pending > 0 => return Ok(true),
-                Ok(_) => {}
+                Ok(state) => {
+                    now = now.max(state.at);
+                    lanes.push(state.attendance());
+                }
                 Err(error) if error.kind() == broker::Kind::NotFound => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(false)
+        Ok(service::judge(capability, &agents, &lanes, now))
     }
 }
 

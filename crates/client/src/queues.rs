@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use protocol::{
-    BreakerName, Capability, Operator, breaker,
+    BreakerName, Capability, Operator, Service, breaker,
     desired::{self, QueueWish},
     registry::{AgentEntry, State},
+    service,
     time::Timestamp,
     topology::{Source, worker_consumer},
 };
@@ -64,6 +65,8 @@ pub struct Queue {
     pub running: u64,
     /// Of those, delivered more than once.
     pub redelivered: u64,
+    /// Of those that run, in the hands of agents that are gone: they are delivered again as soon as somebody pulls.
+    pub lost: u64,
     /// Requests that come here when their time has come: retries and delays.
     pub scheduled: u64,
     /// When the oldest of those that wait was published, on the broker's clock.
@@ -72,6 +75,8 @@ pub struct Queue {
     pub rate_in: Option<f64>,
     /// Requests that went a second: done, put off for a retry, given up.
     pub rate_out: Option<f64>,
+    /// Whether anybody serves the capability, in whichever lane.
+    pub service: Service,
     /// Agents in the registry that take its requests.
     pub agents: usize,
     /// Their slots, shared with the other lanes and capabilities that they serve.
@@ -161,6 +166,7 @@ fn queue(capability: &Capability, source: Source, facts: &Facts, at: Timestamp) 
     let slots: usize = agents.iter().map(|agent| slots_of(agent, capability)).sum();
     let said_free = agents.iter().map(|agent| free_slots_of(agent, capability)).sum::<usize>();
     let lanes = facts.now.iter().filter(|((name, _), _)| name == capability);
+    let attendance: Vec<_> = lanes.clone().map(|(_, counters)| counters.attendance()).collect();
     let running = lanes
         .map(|(_, counters)| usize::try_from(counters.running).unwrap_or(usize::MAX))
         .fold(0, usize::saturating_add);
@@ -173,10 +179,12 @@ fn queue(capability: &Capability, source: Source, facts: &Facts, at: Timestamp) 
         waiting: now.map_or(0, |now| now.waiting),
         running: now.map_or(0, |now| now.running),
         redelivered: now.map_or(0, |now| now.redelivered),
+        lost: now.map_or(0, |now| now.attendance().lost(at)),
         scheduled: facts.scheduled.get(&key).copied().unwrap_or(0),
         oldest: facts.oldest.get(&key).copied(),
         rate_in: rates.map(|(rate_in, _)| rate_in),
         rate_out: rates.map(|(_, rate_out)| rate_out),
+        service: service::judge(capability, &facts.agents, &attendance, at),
         agents: agents.len(),
         slots,
         slots_free: said_free.min(slots.saturating_sub(running)),

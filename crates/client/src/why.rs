@@ -136,7 +136,12 @@ pub enum Answer {
         after: Option<String>,
     },
     /// Nobody serves the capability.
-    Unserved,
+    Unserved {
+        /// Whether it was delivered: then it is in the hands of an agent that is gone.
+        was_delivered: bool,
+    },
+    /// Those who serve it are paused.
+    AgentsPaused,
     /// As many as may be are in hand.
     LimitReached {
         /// How many may be.

@@ -18,7 +18,7 @@ pub struct Config {
     /// How often schedules are looked at. Defaults to 60 s.
     pub overdue_every: Duration,
     /// How often specs of recurring requests are compared with their schedules. Defaults to 10 s.
-    pub triggers_every: Duration,
+    pub crons_every: Duration,
     /// How late a schedule must be before it is published again. Defaults to 5 s.
     pub overdue_by: Duration,
     /// How often deadlines and the unserved are looked at. Defaults to 5 s.
@@ -44,7 +44,7 @@ impl Default for Config {
             lease_renewed_every: Duration::from_secs(10),
             dead_letters_every: Duration::from_secs(30),
             overdue_every: Duration::from_secs(60),
-            triggers_every: Duration::from_secs(10),
+            crons_every: Duration::from_secs(10),
             overdue_by: Duration::from_secs(5),
             deadlines_every: Duration::from_secs(5),
             unserved_told_every: Duration::from_secs(60),

@@ -14,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 use crate::post::Post;
 
 pub(crate) mod agents_gone;
+pub(crate) mod crons;
 pub(crate) mod dead_letters;
 pub(crate) mod deadlines;
 mod follow;
 pub(crate) mod gauges;
 pub(crate) mod overdue;
 pub(crate) mod redrive;
-pub(crate) mod triggers;
 pub(crate) mod unserved;
 pub(crate) mod wishes;
 

@@ -11,7 +11,7 @@
 //!   FLEET_REQUESTS, advisories ──── dead letters ───► outcome `failed`, dead letter
 //!   FLEET_REQUESTS (later.*) ────── overdue ────────► the schedule once more
 //!   FLEET_REQUESTS (cron.*) ─────── overdue ────────► the schedule once more, and what it missed
-//!   specs, schedules (cron.*) ───── triggers ───────► schedules as their specs say
+//!   specs, schedules (cron.*) ───── crons ──────────► schedules as their specs say
 //!   FLEET_REQUESTS (fire.*) ─────── fires ──────────► unique work, or event `skipped`
 //!   registry, events `joined` ───── agents ─────────► event `gone`
 //!   desired bucket ──────────────── wishes ─────────► consumers paused, resumed, limited

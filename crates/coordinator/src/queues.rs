@@ -6,6 +6,7 @@ use broker::{Error, Kind, topology};
 use futures_util::{StreamExt, stream};
 use protocol::{
     Capability, Lane, Namespace, RequestId, Subject,
+    service::Attendance,
     subject::filter,
     topology::{Consumer, Source, worker_consumer},
 };
@@ -44,9 +45,9 @@ impl Queue {
         !self.is_waited_for() || self.state.as_ref().is_some_and(is_held_back)
     }
 
-    /// Whether some of its messages are delivered and not acknowledged.
-    pub(crate) fn is_in_hands(&self) -> bool {
-        self.state.as_ref().is_some_and(|state| state.ack_pending > 0)
+    /// What its consumer tells of those who pull from it.
+    pub(crate) fn attendance(&self) -> Option<Attendance> {
+        self.state.as_ref().map(topology::ConsumerState::attendance)
     }
 
     /// The id of a message of this queue that names none.

@@ -55,6 +55,7 @@ pub const CHECKS: &[Check] = checks! {
     "streams", streams::answering, "every stream is there and answers";
     "drift", topology::drift, "every stream is as the topology says";
     "limits", topology::limits, "no limit deletes what was acknowledged";
+    "retention", topology::retention, "what proves something is kept for as long as usual";
     "replicas", streams::replicas, "every copy of every stream is current";
     "consumer-cap", streams::consumer_cap, "there is room for more consumers";
     "duplicate-window", streams::duplicate_window, "publishes may be repeated for long enough";

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use broker::topology::inspect::ConsumerFacts;
 use protocol::{
     Capability, Lane, Namespace, Subject,
+    service::Attendance,
     topology::{Source, worker_consumer},
 };
 
@@ -35,12 +36,9 @@ impl Queue {
         self.consumer.as_ref().is_some_and(|consumer| consumer.paused_until.is_some())
     }
 
-    pub(crate) fn is_in_hands(&self) -> bool {
-        self.consumer.as_ref().is_some_and(|consumer| consumer.ack_pending > 0)
-    }
-
-    pub(crate) fn is_waited_for(&self) -> bool {
-        self.consumer.as_ref().is_some_and(|consumer| consumer.waiting > 0)
+    /// What its consumer tells of those who pull from it.
+    pub(crate) fn attendance(&self) -> Option<Attendance> {
+        self.consumer.as_ref().map(ConsumerFacts::attendance)
     }
 
     /// As people name it: `echo`, `echo (bulk)`.

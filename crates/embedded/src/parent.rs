@@ -1,21 +1,24 @@
 //! Starting a child that dies with this process, however this process ends.
 //!
 //! Linux sends a chosen signal to a child when the *thread* that started it ends. So children are started by one thread
-//! that lives as long as the process, and through util-linux's `setpriv`, which asks for the signal and then becomes the
-//! program. Where there is no such `setpriv`, a child outlives a parent that is killed with SIGKILL, and nothing else
-//! differs.
+//! that lives as long as the process, and through util-linux's `setpriv`, which asks for the signal, and a shell that
+//! looks whether it is too late for one; then it becomes the program. Where there is no such `setpriv`, a child outlives a
+//! parent that is killed with SIGKILL, and nothing else differs.
 
 use std::{
     ffi::OsStr,
     io,
     os::unix::process::CommandExt,
-    process::{Child, Command},
+    process::{self, Child, Command},
     sync::{OnceLock, mpsc},
     thread,
     time::Duration,
 };
 
 use crate::bounded;
+
+/// No signal comes to a child whose parent ended before it could ask for one: it looks whose child it is now, and ends too.
+const UNLESS_ORPHANED: &str = r#"[ "$PPID" = "$0" ] || exit 143; exec "$@""#;
 
 struct Order {
     command: Command,
@@ -28,7 +31,8 @@ struct Order {
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = if setpriv_works() {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+        command.args(["--pdeathsig", "KILL", "--", "sh", "-c", UNLESS_ORPHANED]).arg(process::id().to_string());
+        command.arg(program);
         command
     } else {
         Command::new(program)
@@ -84,6 +88,15 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+
+    #[test]
+    fn a_child_whose_parent_has_ended_already_does_not_begin() {
+        let begin = |parent: String| {
+            Command::new("sh").args(["-c", UNLESS_ORPHANED, &parent, "sh", "-c", "exit 7"]).status().unwrap().code()
+        };
+        assert_eq!(begin(process::id().to_string()), Some(7));
+        assert_eq!(begin("1".to_owned()), Some(143));
+    }
 
     #[test]
     fn a_child_outlives_the_thread_that_asked_for_it() {

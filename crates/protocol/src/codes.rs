@@ -97,6 +97,8 @@ codes! {
     UNSUPPORTED = "unsupported", Configuration, Low, false;
     /// An agent that is about to end does it no more.
     DRAINING = "draining", Process, Low, false;
+    /// An expression of a workflow has no value.
+    EXPRESSION_FAILED = "expression_failed", Validation, Medium, false;
 }
 
 /// What is known of a code, if it is one of ours.

@@ -22,6 +22,7 @@
 
 pub mod audit;
 pub mod breaker;
+pub mod byte_size;
 pub mod codec;
 pub mod codes;
 pub mod control;
@@ -44,6 +45,7 @@ pub mod request;
 pub mod retry;
 pub mod run;
 pub mod schema;
+pub mod service;
 pub mod settings;
 pub mod subject;
 pub mod time;
@@ -64,4 +66,5 @@ pub use replay::Replay;
 pub use request::{Request, StepAddress, TraceContext};
 pub use retry::{Backoff, RetryPolicy};
 pub use run::{LoggedFact, RunFact, RunSummary, RunTimer};
+pub use service::Service;
 pub use subject::{Lane, Subject};

@@ -11,11 +11,13 @@ use crate::{Capability, Lane, Namespace, subject::filter};
 
 mod drift;
 mod names;
+mod retention;
 mod runs;
 mod shape;
 
 pub use drift::{Drift, drift_of_consumer, drift_of_stream};
 pub use names::Names;
+pub use retention::{Shortened, shortened};
 pub use runs::{RUN_PARTITIONS, RunPace, run_consumer, run_pace, starts_consumer};
 pub use shape::{Consumer, Discard, Mapping, Pinned, Retention, Stream};
 
@@ -156,6 +158,11 @@ pub fn streams(namespace: &Namespace, settings: &Settings) -> Vec<Stream> {
         },
     ];
     all.extend(buckets(&names, settings.replicas));
+    for stream in &mut all {
+        // The broker refuses a window that is longer than what the stream keeps.
+        stream.duplicate_window =
+            stream.max_age.map_or(stream.duplicate_window, |age| age.min(stream.duplicate_window));
+    }
     all
 }
 
@@ -309,10 +316,10 @@ pub fn advisories_consumer(namespace: &Namespace) -> Consumer {
 }
 
 /// The consumer by which coordinators share the firings of schedules that must not overlap with themselves.
-pub fn triggers_consumer(namespace: &Namespace) -> Consumer {
+pub fn fires_consumer(namespace: &Namespace) -> Consumer {
     Consumer {
         stream: Names::of(namespace).requests,
-        name: "coordinator_triggers".to_owned(),
+        name: "coordinator_fires".to_owned(),
         filter: filter::fire(namespace),
         ack_wait: 30 * SECOND,
         max_deliver: None,
@@ -334,6 +341,14 @@ mod tests {
             assert_eq!((stream.max_age, stream.max_bytes, stream.max_messages), (None, None, None), "{}", stream.name);
             assert!(!stream.allow_message_ttl, "{}", stream.name);
         }
+    }
+
+    #[test]
+    fn a_window_is_no_longer_than_what_is_kept() {
+        let settings = Settings { outcomes_kept: 60 * SECOND, ..Settings::default() };
+        let windows: Vec<Duration> =
+            streams(&Namespace::default(), &settings).iter().map(|stream| stream.duplicate_window).collect();
+        assert_eq!(&windows[..4], [120, 120, 60, 120].map(Duration::from_secs));
     }
 
     #[test]

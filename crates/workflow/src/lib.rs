@@ -9,13 +9,15 @@
 //! ```
 
 pub mod command;
-mod expression;
+pub mod expression;
 pub mod fact;
 mod payload;
 pub mod plan;
+pub mod template;
 
 pub use command::Command;
-pub use expression::{Expression, Scope, StepInScope, Template};
+pub use expression::{Expression, Scope, StepInScope};
 pub use fact::Fact;
 pub use payload::Payload;
 pub use plan::Plan;
+pub use template::Template;

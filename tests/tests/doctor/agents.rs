@@ -7,10 +7,10 @@ use broker::{Bucket, Publisher};
 use nix::sys::signal::Signal;
 use protocol::{Status, codes, topology::Names};
 use serde_json::json;
-use sortie_tests::{Fleet, binaries, fleet::capability, process::Start, stock};
+use sortie_tests::{Fleet, binaries, fleet::capability, process::Start, stock, until};
 use tokio::sync::Notify;
 
-use crate::bystander::{PATIENCE, doctor, entry, found, gone, remedy, seen, sortie, why};
+use crate::bystander::{PATIENCE, doctor, entry, found, gone, remedy, repair, seen, sortie, why};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_hangs() -> Result<()> {
@@ -26,6 +26,57 @@ async fn an_agent_that_hangs() -> Result<()> {
     assert!(finding["remedy"].as_str().unwrap().contains(&format!("end process {}", agent.pid)), "{finding}");
     process.signal(Signal::SIGKILL)?;
     gone(&fleet, "answering").await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_in_the_hands_of_the_last_agent_that_hangs_is_told_also_when_its_entry_is_gone() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let lasts = json!({ "do": "sleep", "ms": 5_000 });
+    let start =
+        Start { slots: 1, registry_ttl: Duration::from_secs(6), ..Start::new(env!("CARGO_BIN_EXE_test-worker")) };
+    let process = start.ready(&fleet).await?;
+    let receipt = fleet.client.request(&capability("work"), &lasts).submit().await?;
+    let id = receipt.id().as_str();
+    until("it runs", PATIENCE, || async { (why(&fleet, id).await == "running").then_some(()) }).await;
+    assert!(doctor(&fleet).await.of("unserved").is_empty());
+    process.signal(Signal::SIGSTOP)?;
+    found(&fleet, "answering").await;
+    // Its entry runs out, and its work is still counted as in hand: what tells is that this does not move.
+    gone(&fleet, "answering").await;
+    let finding = found(&fleet, "unserved").await;
+    assert_eq!((&finding["severity"], &finding["about"]), (&json!("error"), &json!("work")));
+    assert!(seen(&finding).contains("1 request in the hands of agents that are gone, last seen "), "{finding}");
+    assert!(finding["remedy"].as_str().unwrap().contains("start an agent that serves work"), "{finding}");
+    assert_eq!(why(&fleet, id).await, "unserved");
+    let queues = sortie(&fleet, &["queues", "--over", "0s", "--capability", "work"]).await;
+    let queues = String::from_utf8(queues.stdout)?;
+    assert!(queues.contains("nobody serves it: what runs is in the hands of agents that are gone"), "{queues}");
+    // What comes behind it is refused to whoever wants it served.
+    let refused = sortie(&fleet, &["submit", "work", "1", "--served"]).await;
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let _other = start.ready(&fleet).await?;
+    assert_eq!(receipt.outcome(PATIENCE).await?.status, Status::Completed);
+    gone(&fleet, "unserved").await;
+    process.signal(Signal::SIGKILL)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_whose_agents_are_all_paused() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let process = Start::new(env!("CARGO_BIN_EXE_test-worker")).ready(&fleet).await?;
+    let paused = sortie(&fleet, &["agents", "pause", "--all"]).await;
+    assert!(paused.status.success(), "{paused:?}");
+    let receipt = fleet.client.request(&capability("work"), &json!({})).submit().await?;
+    let finding = found(&fleet, "unserved").await;
+    assert_eq!(finding["severity"], "warning", "{finding}");
+    assert!(seen(&finding).contains("1 request waiting, and every agent that serves it is paused"), "{finding}");
+    assert_eq!(why(&fleet, receipt.id().as_str()).await, "agents_paused");
+    repair(&fleet, &finding).await?;
+    assert_eq!(receipt.outcome(PATIENCE).await?.status, Status::Completed);
+    gone(&fleet, "unserved").await;
+    drop(process);
     Ok(())
 }
 

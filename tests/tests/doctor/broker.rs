@@ -44,18 +44,92 @@ async fn a_limit_that_deletes_what_was_acknowledged_is_an_error_and_other_drift_
     edit(&fleet, "FLEET_REQUESTS", "max_age", json!(3_600_000_000_000_u64)).await?;
     let finding = found(&fleet, "limits").await;
     assert_eq!((&finding["severity"], &finding["about"]), (&json!("error"), &json!("FLEET_REQUESTS")));
-    assert!(seen(&finding).contains("max_age 1h, not none"), "{finding}");
+    assert!(seen(&finding).contains("max_age is 1h, not none"), "{finding}");
     repair(&fleet, &finding).await?;
     gone(&fleet, "limits").await;
 
     edit(&fleet, "FLEET_RUNS", "duplicate_window", json!(10_000_000_000_u64)).await?;
     let finding = found(&fleet, "drift").await;
     assert_eq!((&finding["severity"], &finding["about"]), (&json!("warning"), &json!("FLEET_RUNS")));
-    assert!(seen(&finding).contains("duplicate_window 10s, not 2m"), "{finding}");
+    assert!(seen(&finding).contains("duplicate_window is 10s, not 2m"), "{finding}");
     assert!(seen(&found(&fleet, "duplicate-window").await).contains("queued twice"));
     repair(&fleet, &finding).await?;
     gone(&fleet, "drift").await;
     gone(&fleet, "duplicate-window").await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_differs_is_mended_while_it_works() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let echo = |_: worker::Context, input: Value| async move { Ok::<_, worker::Failure>(input) };
+    let worker = fleet.run(fleet.worker("echo").capability("echo", echo), "echo").await?;
+    let set = async |field: &str, value: Value| {
+        let mut config = raw::api(&fleet, "CONSUMER.INFO.FLEET_REQUESTS.echo", &Value::Null).await?["config"].take();
+        config[field] = value;
+        let question = json!({ "stream_name": "FLEET_REQUESTS", "action": "update", "config": config });
+        raw::api(&fleet, "CONSUMER.CREATE.FLEET_REQUESTS.echo.fleet.request.echo", &question).await
+    };
+    for (field, value, told) in [
+        ("max_deliver", json!(2), "max_deliver is 2, not 100"),
+        ("ack_wait", json!(1_000_000_000), "ack_wait is 1s, not 10s"),
+    ] {
+        set(field, value).await?;
+        let finding = found(&fleet, "consumers").await;
+        assert_eq!((&finding["severity"], &finding["about"]), (&json!("error"), &json!("FLEET_REQUESTS/echo")));
+        assert!(seen(&finding).contains(told), "{finding}");
+        repair(&fleet, &finding).await?;
+        gone(&fleet, "consumers").await;
+        gone(&fleet, "ack-deadline").await;
+    }
+    // Another number of waiting pulls is changed in no consumer: it is made anew, and the worker goes on with it.
+    raw::api(&fleet, "CONSUMER.DELETE.FLEET_REQUESTS.echo", &Value::Null).await?;
+    let other = json!({ "stream_name": "FLEET_REQUESTS", "config": {
+        "durable_name": "echo", "ack_policy": "explicit", "filter_subject": "fleet.request.echo",
+        "ack_wait": 10_000_000_000_u64, "max_deliver": 100, "max_waiting": 512 } });
+    // The worker makes it again as it should be; whoever is second is refused, so this is tried until it is the first.
+    let made = async || {
+        let made = raw::api(&fleet, "CONSUMER.CREATE.FLEET_REQUESTS.echo.fleet.request.echo", &other).await;
+        if made.is_err() {
+            raw::api(&fleet, "CONSUMER.DELETE.FLEET_REQUESTS.echo", &Value::Null).await.ok();
+        }
+        made.ok()
+    };
+    sortie_tests::until("the other consumer is made", PATIENCE, made).await;
+    let finding = found(&fleet, "consumers").await;
+    assert!(seen(&finding).contains("max_waiting is 512, not 4096"), "{finding}");
+    assert!(remedy(&finding).contains(&"--recreate"), "{finding}");
+    repair(&fleet, &finding).await?;
+    gone(&fleet, "consumers").await;
+    let outcome = fleet.client.request(&capability("echo"), &1).call(PATIENCE).await?;
+    assert_eq!(outcome.status, protocol::Status::Completed);
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_deletes_outcomes_and_dead_letters_early_is_found() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    for (stream, field, value, told) in [
+        ("FLEET_OUTCOMES", "max_msgs", 1_000, "max_messages is 1000, not none"),
+        ("FLEET_DEAD", "max_bytes", 1_000_000, "max_bytes is 1000000, not none"),
+    ] {
+        edit(&fleet, stream, field, json!(value)).await?;
+        let finding = found(&fleet, "limits").await;
+        assert_eq!((&finding["severity"], &finding["about"]), (&json!("error"), &json!(stream)));
+        assert!(seen(&finding).contains(told), "{finding}");
+        repair(&fleet, &finding).await?;
+        gone(&fleet, "limits").await;
+    }
+    // The broker shortens the window with the age, and takes neither back without the other.
+    edit(&fleet, "FLEET_OUTCOMES", "duplicate_window", json!(30_000_000_000_u64)).await?;
+    edit(&fleet, "FLEET_OUTCOMES", "max_age", json!(30_000_000_000_u64)).await?;
+    let finding = found(&fleet, "retention").await;
+    assert_eq!((&finding["severity"], &finding["about"]), (&json!("warning"), &json!("FLEET_OUTCOMES")));
+    assert!(seen(&finding).contains("keeps for 30s") && seen(&finding).contains("runs again"), "{finding}");
+    assert_eq!(remedy(&finding), ["topology", "apply", "--outcomes-kept", "1d"]);
+    repair(&fleet, &finding).await?;
+    gone(&fleet, "retention").await;
+    gone(&fleet, "drift").await;
     Ok(())
 }
 

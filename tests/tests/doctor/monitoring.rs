@@ -99,7 +99,7 @@ async fn top_shows_a_thousand_agents_without_a_consumer() -> Result<()> {
 
     // Not a terminal: one frame as text.
     let frame = String::from_utf8(sortie(&fleet, &["top"]).await.stdout)?;
-    for words in ["1000 agents  4500/10000 slots busy", "CAPABILITY", "sing", "unserved", "painter", "more"] {
+    for words in ["1000 agents  4500/10000 slots busy", "CAPABILITY", "sing", "nobody serves it", "painter", "more"] {
         assert!(frame.contains(words), "{words}: {frame}");
     }
     assert!(!frame.contains('\u{1b}'), "no escape sequences: {frame}");

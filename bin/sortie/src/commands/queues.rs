@@ -10,7 +10,7 @@ mod list;
 mod peek;
 mod steer;
 
-pub(super) use list::age;
+pub(super) use list::{age, rate, state};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -8,7 +8,7 @@ use std::time::Duration;
 use client::{Acceptance, Client, RequestBuilder};
 use process::{ExitCode, Problem};
 use protocol::{
-    Capability, Outcome, RequestId, UniqueKey, codes, duration,
+    Capability, Outcome, RequestId, Service, UniqueKey, codes, duration,
     time::{self, Timestamp},
 };
 use serde_json::{Value, json};
@@ -120,17 +120,26 @@ async fn stored(request: RequestBuilder<'_>, session: &Session) -> Result<ExitCo
 
 /// A request that nobody serves is accepted, because an agent may come; but whoever waits for it should know.
 pub(crate) async fn warn_unserved(client: &Client, capability: &Capability) -> Result<(), Problem> {
-    if !client.is_served(capability).await.map_err(refusal::problem)? {
-        eprintln!("warning: nobody serves {capability} now; what is asked for waits until an agent does");
+    match client.service(capability).await.map_err(refusal::problem)? {
+        Service::Served => {}
+        Service::Paused => eprintln!(
+            "warning: every agent that serves {capability} is paused; what is asked for waits until one is resumed \
+             (`sortie agents resume --capability {capability}`)"
+        ),
+        Service::Unserved => {
+            eprintln!("warning: nobody serves {capability} now; what is asked for waits until an agent does");
+        }
     }
     Ok(())
 }
 
 async fn refuse_unserved(client: &Client, capability: &Capability) -> Result<(), Problem> {
-    if client.is_served(capability).await.map_err(refusal::problem)? {
-        return Ok(());
-    }
-    let message = format!("{}: nobody serves {capability} now", codes::CAPABILITY_UNSERVED);
+    let who = match client.service(capability).await.map_err(refusal::problem)? {
+        Service::Served => return Ok(()),
+        Service::Paused => "every agent that serves {} is paused",
+        Service::Unserved => "nobody serves {} now",
+    };
+    let message = format!("{}: {}", codes::CAPABILITY_UNSERVED, who.replace("{}", capability.as_str()));
     Err(Problem::new(ExitCode::WorkFailed, message)
         .advise("start an agent that does; `sortie agents list` shows who serves what"))
 }

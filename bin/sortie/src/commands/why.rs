@@ -113,12 +113,16 @@ fn sentence(why: &Why, answer: &Answer, now: Timestamp) -> String {
                 State::Open | State::Closed => format!("waits: circuit breaker {name} is open{}{after}", until(*end)),
             }
         }
-        Answer::Unserved => format!("waits: nobody serves {capability}"),
+        Answer::Unserved { was_delivered: false } => format!("waits: nobody serves {capability}"),
+        Answer::Unserved { was_delivered: true } => {
+            format!("was in the hands of an agent that is gone, and nobody else serves {capability}")
+        }
+        Answer::AgentsPaused => format!("waits: every agent that serves {capability} is paused"),
         Answer::LimitReached { max, running } => {
             format!("waits: the limit of the queue is reached, {running} of {max} are in hand")
         }
         Answer::AllBusy { agents, slots } => match agents {
-            0 => "waits: others of its queue are in hands, and no agent is registered for it: they are busy, or gone"
+            0 => "waits: others of its queue are in the hands of a program that is not registered, and it has no free slot"
                 .to_owned(),
             _ => format!("waits: no slot is free ({} of {})", count(*slots, "slot"), count(*agents, "agent")),
         },
@@ -175,7 +179,10 @@ fn advice(why: &Why) -> String {
                 "it closes by itself when what is called works again; `sortie breaker reset {name}` closes it at once"
             )
         }
-        Answer::Unserved => format!("start an agent that serves {capability}; `sortie agents list` shows who is there"),
+        Answer::Unserved { .. } => {
+            format!("start an agent that serves {capability}; `sortie agents list` shows who is there")
+        }
+        Answer::AgentsPaused => format!("`sortie agents resume --capability {capability}` lets them go on"),
         Answer::LimitReached { .. } => format!("`sortie queues limit {capability} <more>{lane}` raises it"),
         Answer::AllBusy { .. } | Answer::Behind { .. } => {
             format!(

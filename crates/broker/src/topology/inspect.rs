@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use protocol::{
+    service::Attendance,
     time::{self, Timestamp},
     topology::{Consumer, Stream},
 };
@@ -19,6 +20,18 @@ use crate::{
 
 /// How long the server may take to say whom it takes us for, and what only some accounts may ask.
 const ASIDE_WITHIN: Duration = Duration::from_secs(2);
+
+impl ConsumerFacts {
+    /// What it tells of those who pull from it.
+    pub fn attendance(&self) -> Attendance {
+        Attendance {
+            pulls: self.waiting,
+            in_hand: self.ack_pending,
+            last_moved: self.last_active,
+            ack_deadline: self.consumer.ack_wait,
+        }
+    }
+}
 
 /// The server that this connection is with.
 #[derive(Clone, Debug, Serialize)]
@@ -124,7 +137,7 @@ pub struct ConsumerFacts {
     pub delivered: u64,
     /// Everything of its subjects up to this stream sequence is acknowledged, or given up.
     pub ack_floor: u64,
-    /// When it delivered last.
+    /// When it delivered last, or somebody extended the deadline of what is in hand.
     pub last_active: Option<Timestamp>,
     /// Until when it is paused, where it is.
     pub paused_until: Option<Timestamp>,

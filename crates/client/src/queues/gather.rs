@@ -12,6 +12,7 @@ use protocol::{
     desired::{self, QueueWish},
     header,
     registry::AgentEntry,
+    service::Attendance,
     subject::filter,
     time::Timestamp,
     topology::{Source, queue_of_consumer, worker_consumer},
@@ -42,6 +43,9 @@ pub(super) struct Counters {
     pub(super) pulls: u64,
     /// The last stream sequence that was delivered.
     pub(super) delivered: u64,
+    /// When it was delivered or extended last, and how long it may stand without that.
+    pub(super) last_moved: Option<Timestamp>,
+    pub(super) ack_deadline: Duration,
     pub(super) paused_until: Option<Timestamp>,
     /// None where there is no consumer.
     pub(super) max_ack_pending: Option<i64>,
@@ -231,8 +235,19 @@ impl Counters {
             deliveries: state.deliveries,
             pulls: state.waiting,
             delivered: state.delivered,
+            last_moved: state.last_active,
+            ack_deadline: state.consumer.ack_wait,
             paused_until: state.paused_until,
             max_ack_pending: Some(state.consumer.max_ack_pending),
+        }
+    }
+
+    pub(super) fn attendance(&self) -> Attendance {
+        Attendance {
+            pulls: self.pulls,
+            in_hand: self.running,
+            last_moved: self.last_moved,
+            ack_deadline: self.ack_deadline,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Which of all that keeps a request back is the answer.
 
-use protocol::{breaker::State, codes};
+use protocol::{Service, breaker::State, codes};
 
 use super::{Answer, Place};
 use crate::{Queue, queues::BreakerNow};
@@ -9,13 +9,15 @@ use crate::{Queue, queues::BreakerNow};
 pub(super) fn decide(place: &Place) -> (Answer, Vec<Answer>) {
     let mut all = Vec::new();
     if place.was_delivered {
-        all.push(match &place.tries {
-            Some((_, _, Some(code))) if code == codes::RATE_LIMITED => Answer::RateLimited { due: None },
+        all.extend(match &place.tries {
+            Some((_, _, Some(code))) if code == codes::RATE_LIMITED => Some(Answer::RateLimited { due: None }),
             Some((attempt, after, put_off_for)) => {
-                Answer::Retrying { attempt: *attempt, after: after.clone(), put_off_for: put_off_for.clone() }
+                Some(Answer::Retrying { attempt: *attempt, after: after.clone(), put_off_for: put_off_for.clone() })
             }
-            None if place.queue.running == 0 => Answer::GivenUp,
-            None => Answer::Taken,
+            None if place.queue.running == 0 => Some(Answer::GivenUp),
+            // Nobody has it any more: that nobody serves it is the answer.
+            None if place.queue.service == Service::Unserved => None,
+            None => Some(Answer::Taken),
         });
     }
     all.extend(kept_back(&place.queue, place.was_delivered));
@@ -44,11 +46,13 @@ fn kept_back(queue: &Queue, was_delivered: bool) -> Vec<Answer> {
     } else if is_full {
         all.push(Answer::LimitReached { max: queue.max_in_hand.unwrap_or(0), running: queue.running });
     }
-    let is_waited_for = queue.pulls > 0;
-    if queue.agents == 0 && !is_waited_for && (queue.running == 0 || was_delivered) {
-        all.push(Answer::Unserved);
-    } else if !is_waited_for && !was_delivered {
-        all.push(Answer::AllBusy { agents: queue.agents, slots: queue.slots });
+    match queue.service {
+        Service::Unserved => all.push(Answer::Unserved { was_delivered: was_delivered && queue.running > 0 }),
+        Service::Paused => all.push(Answer::AgentsPaused),
+        Service::Served if queue.pulls == 0 && !was_delivered => {
+            all.push(Answer::AllBusy { agents: queue.agents, slots: queue.slots });
+        }
+        Service::Served => {}
     }
     all
 }
@@ -68,10 +72,12 @@ mod tests {
             waiting: 1,
             running: 0,
             redelivered: 0,
+            lost: 0,
             scheduled: 0,
             oldest: None,
             rate_in: None,
             rate_out: None,
+            service: Service::Served,
             agents: 2,
             slots: 8,
             slots_free: 8,
@@ -101,7 +107,8 @@ mod tests {
         };
         let limit = |max| Some(Limit { max, by: None, at: None, reason: None, is_in_force: true });
         let busy = Queue { pulls: 0, running: 8, slots_free: 0, ..queue() };
-        let nobody = Queue { pulls: 0, agents: 0, slots: 0, slots_free: 0, ..queue() };
+        let nobody = Queue { service: Service::Unserved, pulls: 0, agents: 0, slots: 0, slots_free: 0, ..queue() };
+        let resting = Queue { service: Service::Paused, pulls: 0, agents: 0, slots: 0, slots_free: 0, ..queue() };
         let full = Queue { running: 3, max_in_hand: Some(3), limit: limit(3), ..queue() };
         for (case, queue, ahead, expected) in [
             ("nothing", queue(), 0, &["next"][..]),
@@ -117,6 +124,9 @@ mod tests {
                 0,
                 &["all_busy"],
             ),
+            ("nobody, and some in dead hands", Queue { running: 3, lost: 3, ..nobody.clone() }, 0, &["unserved"]),
+            ("agents are paused", resting.clone(), 0, &["agents_paused"]),
+            ("agents are paused with some in hand", Queue { running: 1, ..resting }, 0, &["agents_paused"]),
             ("paused", Queue { paused: pause(true), ..queue() }, 7, &["paused", "behind"]),
             ("paused, and nobody", Queue { paused: pause(true), ..nobody }, 0, &["paused", "unserved"]),
             ("to be paused", Queue { paused: pause(false), ..queue() }, 0, &["next"]),
@@ -154,10 +164,18 @@ mod tests {
         let tries = |after: Option<&str>, put_off_for: Option<&str>| {
             Some((2, after.map(str::to_owned), put_off_for.map(str::to_owned)))
         };
-        let nobody = Queue { pulls: 0, agents: 0, slots: 0, slots_free: 0, ..taken.clone() };
+        let nobody =
+            Queue { service: Service::Unserved, pulls: 0, agents: 0, slots: 0, slots_free: 0, ..taken.clone() };
         for (case, queue, tries, expected) in [
             ("somebody has it", taken.clone(), None, &["taken"][..]),
-            ("nobody is left", nobody, None, &["taken", "unserved"]),
+            ("nobody is left", nobody.clone(), None, &["unserved"]),
+            ("nobody is left for a unique retry", nobody, tries(Some("bank_busy"), None), &["retrying", "unserved"]),
+            (
+                "its agent is paused",
+                Queue { service: Service::Paused, ..taken.clone() },
+                None,
+                &["taken", "agents_paused"],
+            ),
             ("it is waited for", Queue { pulls: 0, ..taken.clone() }, None, &["taken"]),
             ("a unique retry", taken.clone(), tries(Some("bank_busy"), None), &["retrying"]),
             ("a unique one put off", taken.clone(), tries(None, Some("snoozed")), &["retrying"]),

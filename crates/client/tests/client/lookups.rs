@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use broker::{Bucket, Outgoing, Publisher, task};
 use protocol::{
-    Capability, Headers, InstanceId, Kind, Lane, Operator, Request, RequestId,
+    Capability, Headers, InstanceId, Kind, Lane, Operator, Request, RequestId, Service,
     audit::AuditRecord,
     control::Progress,
     registry::{AgentEntry, CapabilityEntry, Counts, Health, State},
@@ -57,8 +57,11 @@ async fn agents_are_listed_and_found_by_what_they_serve() {
     assert_eq!(fleet.client.serving(&echo()).await.unwrap(), [agents[1].clone()]);
     let nobody = Capability::parse("nobody").unwrap();
     assert_eq!(fleet.client.serving(&nobody).await.unwrap(), []);
-    assert!(fleet.client.is_served(&echo()).await.unwrap());
-    assert!(!fleet.client.is_served(&nobody).await.unwrap());
+    assert_eq!(fleet.client.service(&echo()).await.unwrap(), Service::Served);
+    assert_eq!(fleet.client.service(&nobody).await.unwrap(), Service::Unserved);
+    let paused = AgentEntry { state: State::Paused, ..agent("rests", &nobody) };
+    bucket.put(&paused.key(), serde_json::to_vec(&paused).unwrap(), None).await.unwrap();
+    assert_eq!(fleet.client.service(&nobody).await.unwrap(), Service::Paused);
 }
 
 #[tokio::test]
@@ -66,7 +69,7 @@ async fn a_program_without_an_entry_serves_too() {
     let fleet = Fleet::start().await;
     let consumer = topology::worker_consumer(&Default::default(), &echo(), topology::Source::Lane(Lane::Bulk), 1);
     broker::topology::ensure_consumer(fleet.connection(), &consumer).await.unwrap();
-    assert!(!fleet.client.is_served(&echo()).await.unwrap(), "nobody asks for work");
+    assert_eq!(fleet.client.service(&echo()).await.unwrap(), Service::Unserved, "nobody asks for work");
     let pull = fleet.connection().request(
         format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", consumer.stream, consumer.name),
         None,
@@ -75,7 +78,7 @@ async fn a_program_without_an_entry_serves_too() {
     );
     tokio::select! {
         _ = pull => panic!("there is no work"),
-        () = until("the pull is seen", async || fleet.client.is_served(&echo()).await.unwrap()) => {}
+        () = until("the pull is seen", async || fleet.client.service(&echo()).await.unwrap() == Service::Served) => {}
     }
 }
 

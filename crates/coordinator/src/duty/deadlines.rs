@@ -1,5 +1,7 @@
 //! Deadlines hold even when nobody serves the capability: who serves one minds them itself, so only queues at which
-//! nobody waits are read.
+//! nobody waits are read. What was cancelled meanwhile goes by the same look.
+
+mod ended;
 
 use std::time::Duration;
 
@@ -26,9 +28,9 @@ pub(crate) struct Deadlines {
     burial: Burial,
 }
 
-/// A message past its deadline.
+/// A message that is past its deadline, or whose request has ended.
 #[derive(Clone, Debug, PartialEq)]
-struct Expired {
+struct Over {
     request: Request,
     /// Where it lies, if it is unique work of this queue.
     unique_subject: Option<String>,
@@ -49,13 +51,24 @@ impl Deadlines {
         // One that cannot be settled stays, and keeps nobody back.
         let mut settled = ends.iter().map(Result::is_ok);
         expired.retain(|_| settled.next().unwrap_or(false));
-        for (subject, below) in purges(queue, &page.messages, &expired) {
-            topology::purge(&self.post.connection, &consumer.stream, &subject, Some(below)).await?;
+        let is_expired = |over: &Over| expired.iter().any(|expired| expired.sequence == over.sequence);
+        let ended = ended::ended(&self.post, &self.burial, queue, &page.messages, now).await?;
+        let ended: Vec<Over> = ended.into_iter().filter(|over| !is_expired(over)).collect();
+        expired.extend(ended.iter().cloned());
+        expired.sort_by_key(|over| over.sequence);
+        let purges = purges(queue, &page.messages, &expired);
+        for (subject, below) in &purges {
+            topology::purge(&self.post.connection, &consumer.stream, subject, Some(*below)).await?;
+        }
+        if let Source::Lane(_) = queue.source {
+            let head = purges.first().map_or(0, |(_, below)| *below);
+            let behind: Vec<Over> = ended.into_iter().filter(|over| over.sequence >= head).collect();
+            ended::delete(&self.post, queue, &behind).await?;
         }
         ends.into_iter().collect()
     }
 
-    async fn expire(&self, queue: &Queue, expired: &Expired, messages: &[StoredMessage]) -> Result<(), Error> {
+    async fn expire(&self, queue: &Queue, expired: &Over, messages: &[StoredMessage]) -> Result<(), Error> {
         let id = &expired.request.id;
         let mut outcome = Outcome::expired(id.clone());
         outcome.capability = Some(queue.capability.clone());
@@ -95,26 +108,34 @@ impl Duty for Deadlines {
                 other => other?,
             }
         }
-        self.unserved.look(&queues).await?;
+        self.unserved.look(&queues, now).await?;
         Ok(None)
     }
 }
 
 /// Which messages are past their deadline. One whose headers lie is not: its deadline cannot be trusted, and whoever
 /// serves it says so.
-fn expired(namespace: &Namespace, queue: &Queue, messages: &[StoredMessage], now: Timestamp) -> Vec<Expired> {
-    let unique_subject = |message: &StoredMessage| match Subject::parse(namespace, &message.subject)? {
+fn expired(namespace: &Namespace, queue: &Queue, messages: &[StoredMessage], now: Timestamp) -> Vec<Over> {
+    let judged = messages.iter().filter_map(|message| {
+        let request = Request::read(&message.headers, queue.id_of_sequence(message.sequence)).ok()?;
+        let is_past = request.deadline.is_some_and(|deadline| deadline < now);
+        is_past.then(|| Over {
+            request,
+            unique_subject: unique_subject(namespace, queue, message),
+            sequence: message.sequence,
+        })
+    });
+    judged.collect()
+}
+
+/// Where a message lies, if it is unique work of this queue.
+fn unique_subject(namespace: &Namespace, queue: &Queue, message: &StoredMessage) -> Option<String> {
+    match Subject::parse(namespace, &message.subject)? {
         Subject::Unique { capability, key } if capability == queue.capability => {
             Some(Subject::Unique { capability, key }.render(namespace))
         }
         _ => None,
-    };
-    let judged = messages.iter().filter_map(|message| {
-        let request = Request::read(&message.headers, queue.id_of_sequence(message.sequence)).ok()?;
-        let is_past = request.deadline.is_some_and(|deadline| deadline < now);
-        is_past.then(|| Expired { request, unique_subject: unique_subject(message), sequence: message.sequence })
-    });
-    judged.collect()
+    }
 }
 
 /// What to purge once the outcomes of all `expired` are stored: subjects, and the sequences below which.
@@ -127,7 +148,7 @@ fn expired(namespace: &Namespace, queue: &Queue, messages: &[StoredMessage], now
 /// Of unique work, a message in a worker's hands keeps its key, else a second one of that key could run beside it. What
 /// is beyond the last delivery is in nobody's hands, and as it was past its deadline before the consumer was asked,
 /// nobody starts it any more.
-fn purges(queue: &Queue, messages: &[StoredMessage], expired: &[Expired]) -> Vec<(String, u64)> {
+fn purges(queue: &Queue, messages: &[StoredMessage], expired: &[Over]) -> Vec<(String, u64)> {
     match queue.source {
         Source::Lane(_) => {
             let head =

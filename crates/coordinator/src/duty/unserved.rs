@@ -9,8 +9,9 @@ use std::{
 
 use broker::{Error, StoredMessage};
 use protocol::{
-    Capability, event,
-    registry::{AgentEntry, State},
+    Capability, Service, event,
+    registry::AgentEntry,
+    service::{self, Attendance},
     subject,
     time::Timestamp,
 };
@@ -49,9 +50,10 @@ impl Unserved {
         (self.before, self.told) = (None, None);
     }
 
-    pub(crate) async fn look(&mut self, queues: &[Queue]) -> Result<(), Error> {
+    /// `now` is when the queues were looked at.
+    pub(crate) async fn look(&mut self, queues: &[Queue], now: Timestamp) -> Result<(), Error> {
         let agents = self.post.agents().await?;
-        let found = unserved(queues, &agents);
+        let found = unserved(queues, &agents, now);
         self.post.metrics.capabilities_unserved.set(i64::try_from(found.len()).unwrap_or(i64::MAX));
         let now: BTreeSet<Capability> = found.keys().cloned().collect();
         let told = match self.told.take() {
@@ -127,22 +129,20 @@ fn is_too_young(at: Timestamp, now: Timestamp, every: Duration) -> bool {
     (now - at).to_std().is_ok_and(|age| age < every)
 }
 
-/// Capabilities with messages of which nobody has any and for which nobody waits, and that no agent lists; and how many
-/// messages they have.
-fn unserved(queues: &[Queue], agents: &[AgentEntry]) -> BTreeMap<Capability, u64> {
-    let mut found = BTreeMap::new();
+/// Capabilities that have messages and nobody who serves them, and how many messages they have. An agent that is paused
+/// is somebody.
+fn unserved(queues: &[Queue], agents: &[AgentEntry], now: Timestamp) -> BTreeMap<Capability, u64> {
+    let mut lanes: BTreeMap<&Capability, (u64, Vec<Attendance>)> = BTreeMap::new();
     for queue in queues {
-        *found.entry(queue.capability.clone()).or_insert(0) += queue.messages;
+        let (messages, attendance) = lanes.entry(&queue.capability).or_default();
+        *messages += queue.messages;
+        attendance.extend(queue.attendance());
     }
-    let is_served = |queue: &Queue| queue.is_waited_for() || queue.is_in_hands();
-    for queue in queues.iter().filter(|queue| is_served(queue)) {
-        found.remove(&queue.capability);
-    }
-    let is_there = |agent: &&AgentEntry| !matches!(agent.state, State::Stopped | State::Failed);
-    for capability in agents.iter().filter(is_there).flat_map(|agent| &agent.capabilities) {
-        found.remove(&capability.name);
-    }
-    found
+    let judged = lanes.into_iter().filter_map(|(capability, (messages, attendance))| {
+        let service = service::judge(capability, agents, &attendance, now);
+        (service == Service::Unserved).then(|| (capability.clone(), messages))
+    });
+    judged.collect()
 }
 
 /// What is to be told: what was unserved in two looks in a row and not told so, and what was told so and no longer is.
@@ -161,9 +161,10 @@ fn changes(
 
 #[cfg(test)]
 mod tests {
+    use broker::topology;
     use protocol::{
         InstanceId, Kind, Lane,
-        registry::{CapabilityEntry, Counts, Health},
+        registry::{CapabilityEntry, Counts, Health, State},
         time,
         topology::Source,
     };
@@ -201,20 +202,27 @@ mod tests {
     #[test]
     fn unserved_is_what_nobody_has_waits_for_or_lists() {
         let (normal, bulk) = (Source::Lane(Lane::Normal), Source::Lane(Lane::Bulk));
+        let now = time::parse("2030-01-01T00:00:10Z").unwrap();
+        let moved = |at| {
+            let state = queue("any", normal, 3, 0, 1).state.unwrap();
+            Some(topology::ConsumerState { last_active: time::parse(at).ok(), ..state })
+        };
         let queues = [
             queue("alone", normal, 3, 0, 0),
             queue("alone", Source::Unique, 1, 0, 0),
             queue("waited-for", normal, 3, 1, 0),
-            queue("in-hands", normal, 3, 0, 1),
+            Queue { state: moved("2030-01-01T00:00:05Z"), ..queue("in-hands", normal, 3, 0, 1) },
             queue("in-hands", bulk, 2, 0, 0),
+            Queue { state: moved("2029-12-31T23:59:00Z"), ..queue("in-dead-hands", normal, 1, 0, 1) },
             queue("listed", normal, 3, 0, 0),
+            queue("resting", normal, 3, 0, 0),
             queue("stopped", normal, 1, 0, 0),
             Queue { state: None, ..queue("without-consumer", normal, 2, 0, 0) },
         ];
-        let agents = [agent("listed", State::Ready), agent("stopped", State::Stopped)];
-        let found = unserved(&queues, &agents);
+        let agents = [agent("listed", State::Ready), agent("resting", State::Paused), agent("stopped", State::Stopped)];
+        let found = unserved(&queues, &agents, now);
         let found: Vec<_> = found.iter().map(|(name, count)| (name.as_str(), *count)).collect();
-        assert_eq!(found, [("alone", 4), ("stopped", 1), ("without-consumer", 2)]);
+        assert_eq!(found, [("alone", 4), ("in-dead-hands", 1), ("stopped", 1), ("without-consumer", 2)]);
     }
 
     #[test]

@@ -177,3 +177,41 @@ async fn a_failed_request_keeps_its_dead_letter_when_its_deadline_passes() {
     assert_eq!(fleet.count(&fleet.names.dead, "fleet.dead.*.*").await, 1);
     assert_eq!(fleet.count(&fleet.names.outcomes, "fleet.outcome.*").await, 2);
 }
+
+#[tokio::test]
+async fn what_was_cancelled_leaves_the_queue_that_nobody_serves() {
+    let fleet = Fleet::start().await;
+    let consumer = fleet.consumer("held", NORMAL, 100).await;
+    for (subject, id, status) in [
+        ("fleet.request.echo", "a", Some("cancelled")),
+        ("fleet.request.echo", "b", Some("failed")),
+        ("fleet.request.echo", "open", None),
+        ("fleet.request.echo", "behind", Some("cancelled")),
+        ("fleet.bulk.echo", "other", None),
+        ("fleet.request.held", "in-hand", Some("cancelled")),
+        ("fleet.request.held", "waiting", Some("cancelled")),
+    ] {
+        fleet.publish(subject, &[("Sortie-Request-Id", id)], "{}").await;
+        if let Some(status) = status {
+            let body = r#"{"code":"tea_is_cold","message":"no"}"#;
+            fleet.publish(&format!("fleet.outcome.{id}"), &[("Sortie-Status", status)], body).await;
+        }
+        if id == "in-hand" {
+            fleet.take(&consumer).await;
+        }
+    }
+    let unique = fleet.publish("fleet.unique.echo.key", &[], "{}").await;
+    fleet.publish(&format!("fleet.outcome.useq-{unique}"), &[("Sortie-Status", "cancelled")], "{}").await;
+    let _running = fleet.coordinate(quick()).await;
+    until("what has ended goes", || async {
+        let lane = fleet.count(&fleet.names.requests, "fleet.request.echo").await;
+        let held = fleet.count(&fleet.names.requests, "fleet.request.held").await;
+        let unique = fleet.count(&fleet.names.unique, "fleet.unique.>").await;
+        ((lane, held, unique) == (1, 1, 0)).then_some(())
+    })
+    .await;
+    let left = fleet.reader.page(&fleet.names.requests, "fleet.*.*", 1, 10).await.unwrap().messages;
+    let left: Vec<_> = left.iter().filter_map(|message| message.headers.get("Sortie-Request-Id")).collect();
+    assert_eq!(left, ["open", "other", "in-hand"]);
+    assert!(fleet.dead_letter("echo", "b").await.is_some(), "a failed one leaves its letter");
+}

@@ -39,7 +39,7 @@ pub(crate) fn quick() -> Config {
         lease_renewed_every: Duration::from_millis(400),
         dead_letters_every: Duration::from_millis(200),
         overdue_every: Duration::from_millis(500),
-        triggers_every: Duration::from_millis(200),
+        crons_every: Duration::from_millis(200),
         overdue_by: Duration::from_secs(1),
         deadlines_every: Duration::from_millis(100),
         unserved_told_every: Duration::ZERO,

@@ -3,6 +3,7 @@
 
 mod agents;
 mod cluster;
+mod crons;
 mod dead_letters;
 mod deadlines;
 mod fleet;
@@ -11,6 +12,5 @@ mod leases;
 mod overdue;
 mod process;
 mod redrive;
-mod triggers;
 mod unserved;
 mod wishes;

@@ -32,10 +32,12 @@ pub(super) async fn ack_deadline(patient: &Patient) -> Found {
                 duration::format(every),
                 duration::format(needed),
             );
-            findings.push(Finding::error(seen).about(queue.name()).remedy(format!(
-                "remove the consumer with `nats consumer rm {} {}`; the next worker makes it again as it should be",
-                consumer.consumer.stream, consumer.consumer.name
-            )));
+            findings.push(
+                Finding::error(seen)
+                    .about(queue.name())
+                    .remedy("set it back in place; its messages, and what is in hand, stay as they are")
+                    .command("sortie topology apply"),
+            );
         }
         // Unique work waits for its retry in hand: it is delivered again by design.
         if consumer.redelivered > 0 && queue.source != Source::Unique {

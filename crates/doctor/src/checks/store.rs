@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use broker::{Kind, topology::inspect};
-use protocol::{mark, topology::bucket_stream};
+use protocol::{byte_size::format as bytes, mark, topology::bucket_stream};
 
 use super::Found;
 use crate::{Patient, finding::Finding};
@@ -94,22 +94,12 @@ fn percent(stored: u64, bound: u64) -> u64 {
     stored.saturating_mul(100) / bound.max(1)
 }
 
-fn bytes(count: u64) -> String {
-    let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match units.into_iter().find(|(_, size)| count >= *size) {
-        Some((unit, size)) => format!("{}.{} {unit}", count / size, count % size * 10 / size),
-        None => format!("{count} B"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_told_in_one_unit() {
-        let told = [0, 1_023, 1_536, 8 << 20, (5 << 30) + (1 << 29)].map(bytes);
-        assert_eq!(told, ["0 B", "1023 B", "1.5 KiB", "8.0 MiB", "5.5 GiB"]);
+    fn a_share_is_counted_without_overflow() {
         assert_eq!([percent(4, 5), percent(1, 0), percent(u64::MAX, 2)], [80, 100, u64::MAX / 2]);
     }
 }

@@ -2,7 +2,7 @@
 
 use protocol::{
     Namespace,
-    topology::{self, Drift, Settings, drift_of_consumer, drift_of_stream, worker_consumer},
+    topology::{self, Drift, Settings, Shortened, drift_of_consumer, drift_of_stream, shortened, worker_consumer},
 };
 
 use super::Found;
@@ -25,7 +25,7 @@ pub(super) async fn limits(patient: &Patient) -> Found {
 }
 
 fn told(drift: &Drift) -> String {
-    format!("{} has {} {}, not {}", drift.of, drift.field, drift.found, drift.expected)
+    format!("{}: {drift}", drift.of)
 }
 
 fn mended(finding: Finding, drift: &Drift) -> Finding {
@@ -58,17 +58,34 @@ fn drifted(namespace: &Namespace, settings: &Settings, queue: &Queue) -> Option<
     let expected = worker_consumer(namespace, &queue.capability, queue.source, settings.replicas);
     let drifts = drift_of_consumer(&expected, found);
     let of = format!("{}/{}", found.stream, found.name);
-    let fields: Vec<String> =
-        drifts.iter().map(|drift| format!("{} {}, not {}", drift.field, drift.found, drift.expected)).collect();
+    let fields: Vec<String> = drifts.iter().map(Drift::to_string).collect();
     (!fields.is_empty()).then(|| {
-        Finding::error(format!("{of} has {}: no worker of {} starts", fields.join(", "), queue.capability))
-            .about(of)
-            .remedy(format!(
-                "remove it with `nats consumer rm {} {}` (its messages stay); the next worker makes it again",
-                found.stream, found.name
-            ))
-            .command(format!("sortie topology check --capability {}", queue.capability))
+        let seen = format!("{of}: {}; no worker of {} starts beside it", fields.join(", "), queue.capability);
+        let finding = Finding::error(seen).about(of);
+        match drifts.iter().any(Drift::needs_new_consumer) {
+            true => finding
+                .remedy(
+                    "make it anew; no message is lost, and pauses and limits stay, but what is in hand is delivered again: \
+                     attempts that run now may run twice",
+                )
+                .command("sortie topology apply --recreate"),
+            false => finding
+                .remedy("set it back in place; its messages, and what is in hand, stay as they are")
+                .command("sortie topology apply"),
+        }
     })
+}
+
+/// How long things are kept is the operator's to choose, so it is no drift; what less than usual costs is told.
+pub(super) async fn retention(patient: &Patient) -> Found {
+    let shortened = shortened(patient.namespace(), &patient.settings().await);
+    let finding = |short: Shortened| {
+        Finding::warning(short.to_string())
+            .about(&short.stream)
+            .remedy("keep it for as long as usual, unless it is meant so: what is gone already does not come back")
+            .command(short.command)
+    };
+    Ok(shortened.into_iter().map(finding).collect())
 }
 
 #[cfg(test)]
@@ -88,7 +105,11 @@ mod tests {
         assert_eq!(of(facts.clone()), None, "it belongs to operators");
         facts.consumer.ack_wait = Duration::from_secs(1);
         facts.consumer.max_deliver = Some(2);
-        let finding = of(facts).unwrap();
-        assert!(finding.seen.contains("ack_wait 1s, not 10s, max_deliver Some(2), not Some(100)"), "{}", finding.seen);
+        let finding = of(facts.clone()).unwrap();
+        let fields = "ack_wait is 1s, not 10s, max_deliver is 2, not 100";
+        assert!(finding.seen.contains(fields), "{}", finding.seen);
+        assert_eq!(finding.command.as_deref(), Some("sortie topology apply"));
+        facts.consumer.max_waiting = 512;
+        assert_eq!(of(facts).unwrap().command.as_deref(), Some("sortie topology apply --recreate"));
     }
 }

@@ -3,7 +3,14 @@
 use std::time::Duration;
 
 use client::QueuesAsk;
-use protocol::{Capability, Request, RequestId, breaker::State, duration, registry, time, topology::Source};
+use protocol::{
+    Capability, Request, RequestId, Service,
+    breaker::State,
+    duration,
+    service::{self, Attendance},
+    time::{self, Timestamp},
+    topology::Source,
+};
 
 use super::Found;
 use crate::{
@@ -21,32 +28,60 @@ const OVERDUE_BY: Duration = Duration::from_secs(5);
 /// Messages of one queue that are read to name them.
 const NAMED_MAX: usize = 3;
 
-/// Work, nobody waiting for it, nobody at it, and no agent that lists it.
+/// Work, and nobody who takes it. What is in hand counts as soon as it has not moved for as long as its deadline: its
+/// agent hangs or is gone, also where its entry in the registry has run out since.
 pub(super) async fn unserved(patient: &Patient) -> Found {
     let agents = patient.agents().await?;
     let queues = patient.queues().await?;
-    let is_served = |capability| {
-        let takes = |state| !matches!(state, registry::State::Stopped | registry::State::Failed);
-        agents.iter().any(|agent| takes(agent.state) && agent.serves(capability))
-            || queues
-                .iter()
-                .any(|queue| queue.capability == *capability && (queue.is_waited_for() || queue.is_in_hands()))
+    let now = patient.now().await?;
+    let service = |capability: &Capability| {
+        let lanes = queues.iter().filter(|queue| queue.capability == *capability);
+        let lanes: Vec<Attendance> = lanes.filter_map(Queue::attendance).collect();
+        service::judge(capability, agents, &lanes, now)
     };
-    let mut findings: Vec<Finding> = Vec::new();
-    for queue in queues.iter().filter(|queue| queue.undelivered() > 0 && !is_served(&queue.capability)) {
-        let capability = &queue.capability;
-        findings.push(
-            Finding::error(format!(
-                "{}: {} waiting, and nobody serves it",
-                queue.name(),
-                counted(queue.undelivered(), "request")
-            ))
-            .about(capability)
-            .remedy("start an agent that serves it: `sortie process agent-exec FILE`, or a program of your own")
-            .command(format!("sortie agents list --capability {capability}")),
-        );
+    let judged = queues.iter().filter_map(|queue| match service(&queue.capability) {
+        Service::Served => None,
+        Service::Paused => resting(queue),
+        Service::Unserved => abandoned(queue, now),
+    });
+    Ok(judged.collect())
+}
+
+fn abandoned(queue: &Queue, now: Timestamp) -> Option<Finding> {
+    let (capability, waiting) = (&queue.capability, queue.undelivered());
+    let attendance = queue.attendance().unwrap_or_default();
+    let mut parts = Vec::new();
+    if waiting > 0 {
+        parts.push(format!("{} waiting", counted(waiting, "request")));
     }
-    Ok(findings)
+    if attendance.in_hand > 0 {
+        let heard = attendance.last_moved.and_then(|moved| (now - moved).to_std().ok());
+        let heard = heard.map_or_else(
+            || "not heard of since the broker began".to_owned(),
+            |since| format!("last seen {} ago", duration::format(Duration::from_secs(since.as_secs()))),
+        );
+        parts.push(format!("{} in the hands of agents that are gone, {heard}", counted(attendance.in_hand, "request")));
+    }
+    (!parts.is_empty()).then(|| {
+        Finding::error(format!("{}: {}: nobody serves it", queue.name(), parts.join(", ")))
+            .about(capability)
+            .remedy(format!(
+                "start an agent that serves {capability}: `sortie process agent-exec FILE` or `sortie process agent-http \
+                 FILE` with its definition, or the program that did; it is given all of that at once"
+            ))
+    })
+}
+
+/// Somebody paused every agent that serves it.
+fn resting(queue: &Queue) -> Option<Finding> {
+    let (capability, waiting) = (&queue.capability, queue.undelivered());
+    (waiting > 0).then(|| {
+        let waiting = counted(waiting, "request");
+        Finding::warning(format!("{}: {waiting} waiting, and every agent that serves it is paused", queue.name()))
+            .about(capability)
+            .remedy("let them go on, when what they were paused for is over")
+            .command(format!("sortie agents resume --capability {capability}"))
+    })
 }
 
 /// A pause is no fault, but work that waits behind one is told, with who wanted it. What a circuit breaker pauses is told

@@ -125,6 +125,12 @@ impl Stream {
     pub fn holds_promises(&self) -> bool {
         self.retention == Retention::WorkQueue || self.subject_transform.is_some()
     }
+
+    /// Whether its age alone says how long the stream keeps what it holds: a bound on count or bytes would delete that
+    /// sooner, and silently.
+    pub fn is_kept_by_age(&self) -> bool {
+        self.max_age.is_some() && self.max_bytes.is_none()
+    }
 }
 
 /// A durable pull consumer with explicit acknowledgement.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use client::{BreakerNow, Limit, Pause, Queue, Queues, QueuesAsk};
 use process::{ExitCode, Problem};
 use protocol::{
-    Capability,
+    Capability, Service,
     breaker::State,
     duration,
     time::{self, Timestamp},
@@ -90,7 +90,8 @@ fn human(output: Output, ask: &QueuesAsk, found: &Queues) -> String {
     }
 }
 
-fn rate(rate: Option<f64>) -> String {
+/// A rate in few characters.
+pub(in crate::commands) fn rate(rate: Option<f64>) -> String {
     rate.map_or_else(|| "-".to_owned(), |rate| if rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") })
 }
 
@@ -101,15 +102,26 @@ pub(in crate::commands) fn age(since: Timestamp, now: Timestamp) -> String {
     duration::format(Duration::from_secs(seconds - seconds % unit))
 }
 
-fn state(queue: &Queue) -> String {
+/// How it is steered, and what keeps it.
+pub(in crate::commands) fn state(queue: &Queue) -> String {
     let mut parts = Vec::new();
     parts.extend(queue.paused.as_ref().map(pause));
     parts.extend(queue.limit.as_ref().map(limit));
     parts.extend(queue.breaker.as_ref().map(breaker));
-    if parts.is_empty() && queue.agents == 0 && queue.pulls == 0 && queue.running == 0 && !queue.is_idle() {
-        parts.push("nobody serves it".to_owned());
-    }
+    parts.extend(kept(queue).map(str::to_owned));
     parts.join("; ")
+}
+
+/// Whether what is there stays there for want of somebody who takes it.
+fn kept(queue: &Queue) -> Option<&'static str> {
+    match queue.service {
+        Service::Unserved if queue.lost > 0 => {
+            Some("nobody serves it: what runs is in the hands of agents that are gone")
+        }
+        Service::Unserved if queue.waiting + queue.scheduled > 0 => Some("nobody serves it"),
+        Service::Paused if queue.waiting > 0 => Some("its agents are paused"),
+        _ => None,
+    }
 }
 
 fn pause(pause: &Pause) -> String {
@@ -148,10 +160,12 @@ mod tests {
             waiting: 0,
             running: 0,
             redelivered: 0,
+            lost: 0,
             scheduled: 0,
             oldest: None,
             rate_in: Some(0.0),
             rate_out: Some(0.0),
+            service: Service::Served,
             agents: 1,
             slots: 4,
             slots_free: 4,
@@ -205,8 +219,20 @@ mod tests {
                 slots: 0,
                 slots_free: 0,
                 pulls: 0,
+                service: Service::Unserved,
                 ..queue("nobody", normal)
             },
+            Queue {
+                running: 2,
+                lost: 2,
+                agents: 0,
+                slots: 0,
+                slots_free: 0,
+                pulls: 0,
+                service: Service::Unserved,
+                ..queue("orphaned", normal)
+            },
+            Queue { waiting: 1, oldest: Some(at(50)), service: Service::Paused, ..queue("resting", normal) },
         ];
         let found = Queues { queues: told(queues), scheduled: 3, has_more_scheduled: false, at: at(55) };
         insta::assert_snapshot!(human(Output::plain(), &QueuesAsk::default(), &found));

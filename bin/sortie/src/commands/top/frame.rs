@@ -2,9 +2,9 @@
 
 use client::Queue;
 use protocol::{
-    DeadLetter, duration, limits,
+    DeadLetter, Service, limits,
     registry::{AgentEntry, Health, State},
-    time::{self, Timestamp},
+    time,
 };
 use ratatui::{
     Frame, Terminal,
@@ -16,6 +16,7 @@ use ratatui::{
 };
 
 use super::snapshot::Snapshot;
+use crate::commands::queues::{age, rate, state};
 
 /// Rows of one table in plain text.
 const ROWS_MAX: usize = 40;
@@ -89,7 +90,7 @@ fn heading(snapshot: &Snapshot) -> Vec<Line<'static>> {
     let dead = format!("{} dead", snapshot.dead);
     vec![
         Line::from(format!(
-            "{}  {} waiting  {} running  {} scheduled  {} in  {} out  {} outcomes/s",
+            "{}  {} waiting  {} running  {} later  {} in  {} out  {} outcomes/s",
             time::format(snapshot.queues.at),
             sum(|queue| queue.waiting),
             sum(|queue| queue.running),
@@ -109,15 +110,6 @@ fn heading(snapshot: &Snapshot) -> Vec<Line<'static>> {
 fn total(snapshot: &Snapshot, of: fn(&Queue) -> Option<f64>) -> Option<f64> {
     let rates: Vec<f64> = snapshot.queues.queues.iter().filter_map(of).collect();
     (!rates.is_empty()).then(|| rates.iter().sum())
-}
-
-/// A rate in few characters.
-fn rate(rate: Option<f64>) -> String {
-    match rate {
-        None => "-".to_owned(),
-        Some(rate) if rate >= 10.0 => format!("{rate:.0}"),
-        Some(rate) => format!("{rate:.1}"),
-    }
 }
 
 /// The queues that have something to show; the fullest first.
@@ -144,37 +136,26 @@ const QUEUE_WIDTHS: [Constraint; 11] = [
 fn draw_queues(frame: &mut Frame<'_>, snapshot: &Snapshot, area: Rect) {
     let queues = busy(snapshot);
     let head =
-        ["CAPABILITY", "LANE", "WAITING", "RUNNING", "SCHED", "OLDEST", "IN/s", "OUT/s", "AGENTS", "FREE", "STATE"];
+        ["CAPABILITY", "LANE", "WAITING", "RUNNING", "LATER", "OLDEST", "IN/S", "OUT/S", "AGENTS", "FREE", "STATE"];
     let rows = queues.iter().map(|queue| {
         let cells = [
             queue.capability.to_string(),
-            word(&queue.lane),
+            queue.lane.to_string(),
             queue.waiting.to_string(),
             queue.running.to_string(),
             queue.scheduled.to_string(),
-            queue.oldest.map(|at| age(snapshot.queues.at, at)).unwrap_or_default(),
+            queue.oldest.map_or_else(|| "-".to_owned(), |at| age(at, snapshot.queues.at)),
             rate(queue.rate_in),
             rate(queue.rate_out),
             queue.agents.to_string(),
             format!("{}/{}", queue.slots_free, queue.slots),
             state(queue),
         ];
-        let is_stuck = queue.waiting > 0 && (queue.agents == 0 && queue.pulls == 0 || queue.paused.is_some());
+        let is_kept = queue.service != Service::Served || queue.paused.is_some();
+        let is_stuck = queue.waiting + queue.lost > 0 && is_kept;
         Row::new(cells).style(if is_stuck { Style::new().fg(Color::Yellow) } else { Style::new() })
     });
     table(frame, area, &head, rows, queues.len(), &QUEUE_WIDTHS);
-}
-
-/// What keeps a queue back, if anything does.
-fn state(queue: &Queue) -> String {
-    match (&queue.paused, &queue.limit) {
-        (Some(pause), _) => {
-            pause.by.as_ref().map_or_else(|| "paused by hand".to_owned(), |by| format!("paused by {by}"))
-        }
-        (None, Some(limit)) => format!("limit {}", limit.max),
-        _ if queue.waiting > 0 && queue.agents == 0 && queue.pulls == 0 => "unserved".to_owned(),
-        _ => String::new(),
-    }
 }
 
 const AGENT_WIDTHS: [Constraint; 8] = [
@@ -224,7 +205,7 @@ fn draw_failures(frame: &mut Frame<'_>, snapshot: &Snapshot, area: Rect) {
     let letters: Vec<&DeadLetter> = snapshot.last_failures.iter().rev().collect();
     let rows = letters.iter().map(|letter| {
         Row::new([
-            age(snapshot.queues.at, letter.dead_at),
+            age(letter.dead_at, snapshot.queues.at),
             letter.capability.to_string(),
             letter.id.to_string(),
             letter.failure.code.clone(),
@@ -251,13 +232,6 @@ fn table<'a>(
     }
     let head = Row::new(head.iter().copied()).bold();
     frame.render_widget(Table::new(rows, widths.iter().copied()).header(head), area);
-}
-
-/// Time since, in its largest unit.
-fn age(now: Timestamp, then: Timestamp) -> String {
-    let seconds = u64::try_from((now - then).num_seconds()).unwrap_or(0);
-    let unit = [86_400, 3_600, 60].into_iter().find(|unit| seconds >= 2 * unit).unwrap_or(1);
-    duration::format(std::time::Duration::from_secs(seconds - seconds % unit))
 }
 
 /// The word that stands on the wire.

@@ -8,11 +8,19 @@ use broker::{
 };
 use protocol::{
     Capability, Namespace,
-    topology::{Drift, Names, Settings, Source, drift_of_consumer, worker_consumer},
+    topology::{
+        Consumer, Drift, Names, Settings, Shortened, Source, advisories_consumer, drift_of_consumer, fires_consumer,
+        worker_consumer,
+    },
 };
 use serde::Serialize;
 
+use super::Recreate;
 use crate::output::Output;
+
+/// What making a consumer anew costs.
+pub(super) const ANEW: &str = "max_waiting is changed in no consumer that is there. Making one anew loses no message, but what is \
+                               in hand is delivered again: attempts that run now may run twice";
 
 /// What has to be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -22,10 +30,10 @@ pub(super) enum Action {
     None,
     /// `apply` makes it.
     Create,
-    /// `apply` changes the fields that differ.
+    /// `apply` changes the fields that differ, in place.
     Update,
-    /// A consumer that differs: workers refuse it, and only its operator may remove it.
-    Remove,
+    /// A consumer that differs in what the broker changes in none that is there: `apply --recreate` makes it anew.
+    Recreate,
 }
 
 /// One stream, bucket or consumer, and what differs.
@@ -38,6 +46,9 @@ pub(super) struct Standing {
     /// Fields that differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) drift: Vec<Drift>,
+    /// The consumer as it should be, where it is one.
+    #[serde(skip)]
+    pub(super) consumer: Option<Consumer>,
 }
 
 impl Standing {
@@ -48,8 +59,8 @@ impl Standing {
     }
 }
 
-/// Everything of a namespace: streams, buckets, the consumers of these capabilities, and whatever worker's consumers
-/// are there already.
+/// Everything of a namespace: streams, buckets, the consumers of these capabilities, and whatever consumers of workers and
+/// coordinators are there already.
 pub(super) async fn of_all(
     connection: &Connection,
     namespace: &Namespace,
@@ -64,39 +75,44 @@ pub(super) async fn of_all(
         for source in Source::ALL {
             let is_there = existing.contains(&(capability.clone(), source));
             if is_there || capabilities.contains(capability) {
-                standings.push(of_consumer(connection, namespace, settings, capability, source).await?);
+                let expected = worker_consumer(namespace, capability, source, settings.replicas);
+                standings.push(of_consumer(connection, expected).await?);
             }
         }
+    }
+    for expected in [fires_consumer(namespace), advisories_consumer(namespace)] {
+        let standing = of_consumer(connection, expected).await?;
+        // Coordinators make what is missing.
+        standings.extend((standing.action != Action::Create).then_some(standing));
     }
     Ok(standings)
 }
 
 fn of_stream(change: Change) -> Standing {
-    match change {
-        Change::None { stream } => Standing { of: stream, action: Action::None, drift: Vec::new() },
-        Change::Create { stream } => Standing { of: stream, action: Action::Create, drift: Vec::new() },
-        Change::Update { stream, drift } => Standing { of: stream, action: Action::Update, drift },
-    }
+    let (of, action, drift) = match change {
+        Change::None { stream } => (stream, Action::None, Vec::new()),
+        Change::Create { stream } => (stream, Action::Create, Vec::new()),
+        Change::Update { stream, drift } => (stream, Action::Update, drift),
+    };
+    Standing { of, action, drift, consumer: None }
 }
 
-async fn of_consumer(
-    connection: &Connection,
-    namespace: &Namespace,
-    settings: &Settings,
-    capability: &Capability,
-    source: Source,
-) -> Result<Standing, Error> {
-    let expected = worker_consumer(namespace, capability, source, settings.replicas);
+async fn of_consumer(connection: &Connection, expected: Consumer) -> Result<Standing, Error> {
     let of = format!("{}/{}", expected.stream, expected.name);
-    let found = match consumer_state(connection, &expected.stream, &expected.name).await {
-        Ok(state) => state.consumer,
-        Err(error) if error.kind() == Kind::NotFound => {
-            return Ok(Standing { of, action: Action::Create, drift: Vec::new() });
+    let (action, drift) = match consumer_state(connection, &expected.stream, &expected.name).await {
+        Ok(state) => {
+            let drift = drift_of_consumer(&expected, &state.consumer);
+            let action = match drift.as_slice() {
+                [] => Action::None,
+                drift if drift.iter().any(Drift::needs_new_consumer) => Action::Recreate,
+                _ => Action::Update,
+            };
+            (action, drift)
         }
+        Err(error) if error.kind() == Kind::NotFound => (Action::Create, Vec::new()),
         Err(error) => return Err(error),
     };
-    let drift = drift_of_consumer(&expected, &found);
-    Ok(Standing { of, action: if drift.is_empty() { Action::None } else { Action::Remove }, drift })
+    Ok(Standing { of, action, drift, consumer: Some(expected) })
 }
 
 /// The worker's consumers that the broker has.
@@ -135,7 +151,7 @@ pub(super) fn table(output: Output, standings: &[Standing]) -> String {
             Action::None => continue,
             Action::Create => "create",
             Action::Update => "update",
-            Action::Remove => "remove by hand",
+            Action::Recreate => "recreate",
         };
         if standing.drift.is_empty() {
             rows.push([action, &standing.of, "", "", "", ""].map(str::to_owned));
@@ -152,10 +168,11 @@ pub(super) fn table(output: Output, standings: &[Standing]) -> String {
     }
 }
 
-/// The count in one sentence, and what to do about consumers that nobody changes.
-pub(super) fn summary(standings: &[Standing], done: bool) -> String {
+/// The count in one sentence, what to do about consumers that only `--recreate` mends, and what is kept for less long than
+/// usual.
+pub(super) fn summary(standings: &[Standing], shortened: &[Shortened], done: Option<Recreate>) -> String {
     let count = |action: Action| standings.iter().filter(|standing| standing.action == action).count();
-    let (create, update) = if done { ("created", "updated") } else { ("to create", "to update") };
+    let (create, update) = if done.is_some() { ("created", "updated") } else { ("to create", "to update") };
     let mut text = format!(
         "{} streams, buckets and consumers: {} {create}, {} {update}, {} as they should be",
         standings.len(),
@@ -163,13 +180,14 @@ pub(super) fn summary(standings: &[Standing], done: bool) -> String {
         count(Action::Update),
         count(Action::None),
     );
-    for standing in standings.iter().filter(|standing| standing.action == Action::Remove) {
-        let consumer = standing.of.replace('/', " ");
-        text += &format!(
-            "\n{} differs, and consumers are never changed: remove it with `nats consumer rm {consumer}` (its messages \
-             stay), and a worker makes it again",
-            standing.of
-        );
+    let differ = count(Action::Recreate);
+    if differ > 0 && done == Some(Recreate(true)) {
+        text += &format!(", {differ} made anew");
+    } else if differ > 0 {
+        text += &format!(", {differ} to make anew\n{ANEW}: `sortie topology apply --recreate`");
+    }
+    for short in shortened {
+        text += &format!("\nWARNING: {short}; `{}` sets it back", short.command);
     }
     text
 }

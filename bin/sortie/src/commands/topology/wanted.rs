@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use broker::{Connection, Error, Kind, topology::stream_state};
 use protocol::{
-    Namespace, duration,
+    Namespace, byte_size, duration,
     topology::{Names, Settings},
 };
 
@@ -27,8 +27,8 @@ pub(crate) struct WantedArgs {
     /// How long shipped log lines are kept [default: as it is, else 3d]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = "Retention")]
     logs_kept: Option<Duration>,
-    /// How many bytes of log lines are kept; the broker reserves as much [default: as it is, else 1 GiB]
-    #[arg(long, value_name = "BYTES", help_heading = "Retention")]
+    /// How many bytes of log lines are kept, such as 8MB or 1GiB; the broker reserves as much [default: as it is, else 1GiB]
+    #[arg(long, value_name = "BYTES", value_parser = byte_size::parse, help_heading = "Retention")]
     logs_bytes_max: Option<u64>,
     /// How long the audit trail is kept [default: as it is, else 365d]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = "Retention")]

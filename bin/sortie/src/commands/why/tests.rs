@@ -44,7 +44,10 @@ fn every_answer_is_a_sentence_with_what_helps_next() {
         pause(None, Some(at(40))),
         breaker(State::Open, Some(at(30))),
         breaker(State::HalfOpen, None),
-        Answer::Unserved,
+        Answer::Unserved { was_delivered: false },
+        Answer::Unserved { was_delivered: true },
+        Answer::AgentsPaused,
+        Answer::AllBusy { agents: 0, slots: 0 },
         Answer::LimitReached { max: 3, running: 3 },
         Answer::AllBusy { agents: 2, slots: 8 },
         Answer::AllBusy { agents: 1, slots: 1 },
@@ -60,7 +63,11 @@ fn every_answer_is_a_sentence_with_what_helps_next() {
             id: RequestId::parse("order-17").unwrap(),
             capability: Some(Capability::parse("resize").unwrap()),
             lane: Some(Source::Lane(Lane::Normal)),
-            besides: if matches!(answer, Answer::Paused { .. }) { vec![Answer::Unserved] } else { Vec::new() },
+            besides: if matches!(answer, Answer::Paused { .. }) {
+                vec![Answer::Unserved { was_delivered: false }]
+            } else {
+                Vec::new()
+            },
             answer,
         };
         human(&why, at(45))

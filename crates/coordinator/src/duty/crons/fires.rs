@@ -12,7 +12,7 @@ use protocol::{
     CronName, CronSpec, Subject,
     cron::{self, CronSkipped, CronTie, Overlap, SkipReason},
     event, header, time,
-    topology::triggers_consumer,
+    topology::fires_consumer,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +36,7 @@ impl Fires {
 
     /// Handles firings until `stop`.
     pub(crate) async fn keep(self, stop: CancellationToken) {
-        let (post, consumer) = (self.post.clone(), triggers_consumer(self.post.namespace()));
+        let (post, consumer) = (self.post.clone(), fires_consumer(self.post.namespace()));
         follow::keep(self, post, consumer, stop).await;
     }
 

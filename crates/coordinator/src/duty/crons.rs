@@ -25,7 +25,7 @@ use crate::{duty::Duty, post::Post};
 const PAGE: usize = 100;
 
 /// Makes schedules what their specs say.
-pub(crate) struct Triggers {
+pub(crate) struct Crons {
     post: Post,
     /// The revisions of specs that were told to be invalid, so that each is told once.
     told: BTreeMap<CronName, u64>,
@@ -39,7 +39,7 @@ struct Pair {
     schedule: Option<(u64, Option<u64>)>,
 }
 
-impl Triggers {
+impl Crons {
     pub(crate) fn new(post: &Post) -> Self {
         Self { post: post.clone(), told: BTreeMap::new() }
     }
@@ -138,8 +138,8 @@ impl Triggers {
     }
 }
 
-impl Duty for Triggers {
-    const NAME: &'static str = "triggers";
+impl Duty for Crons {
+    const NAME: &'static str = "crons";
 
     fn begin(&mut self) {
         self.told.clear();

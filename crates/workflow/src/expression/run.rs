@@ -1,0 +1,216 @@
+//! Runs a program: reads what it names when it asks for it, counts its work, and says what went wrong in a sentence.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use cel::{
+    Context, ExecutionError, FunctionContext, IdedExpr as Tree, Value as CelValue,
+    common::{
+        types::{CelList, CelMap, CelMapKey},
+        value::{CowVal, Val},
+    },
+    context::VariableResolver,
+};
+use serde_json::Value;
+
+use super::{
+    READ_BYTES_MAX, Scope, WORK_BYTES_MAX,
+    json::{self, Exceeded},
+    parse::ENVIRONMENT,
+    path::Path,
+};
+
+/// The function that counts its argument and gives it back.
+pub(super) const CHARGE: &str = "@charge";
+
+/// The function that counts what a comprehension goes through, and gives it in an order that is always the same.
+pub(super) const EACH: &str = "@each";
+
+/// Stack that the interpreter takes for one level of a tree.
+const LEVEL_STACK_BYTES: usize = if cfg!(debug_assertions) { 128 * 1024 } else { 16 * 1024 };
+
+/// A checked tree whose paths are variables.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub tree: Tree,
+    pub slots: Vec<Slot>,
+    /// How deep the tree is, without the calls that count.
+    pub depth: usize,
+}
+
+/// What a variable stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub path: Path,
+    /// Whether only the presence is asked for: `has(…)`.
+    pub is_test: bool,
+}
+
+/// The variable of a slot; no source can spell it.
+pub(super) fn variable(slot: usize) -> String {
+    format!("@{slot}")
+}
+
+impl Program {
+    pub(super) fn run(&self, scope: &dyn Scope) -> Result<Value, String> {
+        let found: Vec<Found<'_>> = self.slots.iter().map(|slot| slot.find(scope)).collect();
+        let variables = Variables {
+            found: &found,
+            converted: self.slots.iter().map(|_| OnceLock::new()).collect(),
+            left: Mutex::new(READ_BYTES_MAX),
+        };
+        let work = Arc::new(Work { left: Mutex::new(WORK_BYTES_MAX) });
+        let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
+        context.set_variable_resolver(&variables);
+        work.declare(&mut context)?;
+        // Each level may have a call that counts around it.
+        let stack_bytes = (2 * self.depth + 4) * LEVEL_STACK_BYTES;
+        stacker::maybe_grow(stack_bytes, stack_bytes, || {
+            let result = CelValue::resolve_val(&self.tree, &context);
+            if *lock(&variables.left) == 0 {
+                return Err(Exceeded::sentence());
+            }
+            if *lock(&work.left) == 0 {
+                return Err(format!(
+                    "it is too much work: it goes through more than {WORK_BYTES_MAX} bytes, counting 8 for every value. Let an agent do it"
+                ));
+            }
+            let value = result.map_err(|error| variables.explain(&error))?;
+            json::from_cel(value.as_ref())
+        })
+    }
+}
+
+impl Slot {
+    fn find<'s>(&self, scope: &'s dyn Scope) -> Result<Cow<'s, Value>, String> {
+        match self.is_test {
+            true => self.path.is_there(scope).map(|is_there| Cow::Owned(Value::Bool(is_there))),
+            false => self.path.find(scope),
+        }
+    }
+}
+
+/// The values of the slots, converted when they are first read.
+struct Variables<'f> {
+    found: &'f [Found<'f>],
+    converted: Vec<OnceLock<Option<Box<dyn Val + 'f>>>>,
+    /// How many bytes may still be read; 0 once it was too much.
+    left: Mutex<u64>,
+}
+
+/// The value of a slot, or why there is none.
+type Found<'s> = Result<Cow<'s, Value>, String>;
+
+impl<'f> Variables<'f> {
+    fn convert(&self, slot: usize) -> Option<Box<dyn Val + 'f>> {
+        let value = self.found.get(slot)?.as_ref().ok()?;
+        let mut left = lock(&self.left);
+        let converted = json::to_cel(value, &mut left, 0);
+        if converted.is_err() {
+            *left = 0;
+        }
+        converted.ok()
+    }
+
+    fn explain(&self, error: &ExecutionError) -> String {
+        match error {
+            ExecutionError::UndeclaredReference(name) => match slot_of(name).and_then(|slot| self.found.get(slot)) {
+                Some(Err(reason)) => reason.clone(),
+                _ => format!("`{name}` is not known"),
+            },
+            ExecutionError::NoSuchKey(key) => format!("there is no `{key}`"),
+            ExecutionError::NoSuchOverload(call) => {
+                let types = call.argument_types().join(" and ");
+                format!("`{}` cannot be applied to {types}", operator(call.function()))
+            }
+            ExecutionError::UnsupportedBinaryOperator(name, left, right) => {
+                format!("`{name}` cannot be applied to {} and {}", left.type_of(), right.type_of())
+            }
+            ExecutionError::ValuesNotComparable(left, right) => {
+                format!("{} cannot be compared with {}", left.type_of(), right.type_of())
+            }
+            ExecutionError::UnexpectedType { got, want } => format!("it has {got} where {want} belongs"),
+            ExecutionError::IndexOutOfBounds(index) => match index {
+                CelValue::Int(index) => format!("the list has no [{index}]"),
+                _ => "the list has no such index".to_owned(),
+            },
+            ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "it divides by zero".to_owned(),
+            ExecutionError::Overflow(..) => "a number becomes too large".to_owned(),
+            ExecutionError::DuplicateKey(_) => "a map has the same key twice".to_owned(),
+            ExecutionError::UnsupportedKeyType(_) => "a key of a map is text, a whole number, true or false".to_owned(),
+            ExecutionError::FunctionError { function, message } => format!("`{function}`: {message}"),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl VariableResolver for Variables<'_> {
+    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
+        let slot = slot_of(variable)?;
+        let value = self.converted.get(slot)?.get_or_init(|| self.convert(slot)).as_ref()?;
+        Some(CowVal::Borrowed(value.as_ref()))
+    }
+}
+
+fn slot_of(variable: &str) -> Option<usize> {
+    variable.strip_prefix('@')?.parse().ok()
+}
+
+/// `_>_` as a person writes it.
+fn operator(name: &str) -> &str {
+    match name {
+        "_[_]" => "[…]",
+        "_._" => ".",
+        "@in" => "in",
+        _ => name.trim_matches('_'),
+    }
+}
+
+/// How much may still be gone through or made; 0 once it was too much.
+struct Work {
+    left: Mutex<u64>,
+}
+
+impl Work {
+    fn declare(self: &Arc<Self>, context: &mut Context<'_, '_>) -> Result<(), String> {
+        let refused = |error: cel::DeclarationError| error.to_string();
+        let work = Arc::clone(self);
+        let charge: Function = Box::new(move |call| work.charge(call));
+        context.add_function(CHARGE, charge).map_err(refused)?;
+        let work = Arc::clone(self);
+        let each: Function = Box::new(move |call| work.each(call));
+        context.add_function(EACH, each).map_err(refused)
+    }
+
+    fn charge<'c, 'v>(&self, call: &mut FunctionContext<'c, 'v>) -> Outcome<'c, 'v> {
+        let value = call.args.pop().ok_or(ExecutionError::MissingArgumentOrTarget)?;
+        let mut left = lock(&self.left);
+        if json::weigh_cel(value.as_ref(), &mut left).is_err() {
+            *left = 0;
+            return Err(call.error("too much work"));
+        }
+        Ok(value)
+    }
+
+    /// A map gives its keys in their order: that of the interpreter is another one in each process, and a run would not be the
+    /// same when another coordinator goes on with it.
+    fn each<'c, 'v>(&self, call: &mut FunctionContext<'c, 'v>) -> Outcome<'c, 'v> {
+        let value = self.charge(call)?;
+        let Some(map) = value.downcast_ref::<CelMap>() else { return Ok(value) };
+        let mut keys: Vec<&CelMapKey<'v>> = map.inner().keys().collect();
+        keys.sort();
+        let keys: Vec<Box<dyn Val + 'v>> = keys.into_iter().map(|key| key.inner().clone_as_boxed()).collect();
+        Ok(CowVal::owned(CelList::from(keys)))
+    }
+}
+
+type Outcome<'c, 'v> = Result<CowVal<'c, 'v>, ExecutionError>;
+
+type Function =
+    Box<dyn for<'c, 'v> Fn(&mut FunctionContext<'c, 'v>) -> Result<CowVal<'c, 'v>, ExecutionError> + Send + Sync>;
+
+fn lock(left: &Mutex<u64>) -> std::sync::MutexGuard<'_, u64> {
+    left.lock().unwrap_or_else(PoisonError::into_inner)
+}
