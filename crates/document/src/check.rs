@@ -33,14 +33,37 @@ const FORMATS: [Format; 8] = [
     ("sortie-argument", is_argument, "has a NUL in it, which no argument and no variable can have"),
 ];
 
+/// A document's schema, compiled. For whoever reads many of a kind; [`Document::parse`] makes one each time.
+#[derive(Debug)]
+pub struct Checker {
+    validator: Result<Validator, String>,
+    formats: Vec<Format>,
+}
+
+impl Checker {
+    /// Compiles the schema of a document.
+    pub fn of<T: Document>() -> Self {
+        let formats: Vec<Format> = FORMATS.iter().chain(T::FORMATS).copied().collect();
+        let validator = validator(&T::schema(), &formats).map_err(|error| error.to_string());
+        Self { validator, formats }
+    }
+
+    /// What the schema finds, in the order of the text. The document's own look is not made.
+    pub fn faults(&self, located: &Located) -> Vec<Fault> {
+        let mut faults: Vec<Fault> = match &self.validator {
+            Ok(validator) => validator
+                .iter_errors(&located.value)
+                .flat_map(|error| sentences(located, "", &self.formats, &error))
+                .collect(),
+            Err(error) => vec![located.fault("", error.clone())],
+        };
+        faults.sort_by_key(|fault| (fault.line, fault.column));
+        faults
+    }
+}
+
 pub(crate) fn check<T: Document>(located: &Located) -> Vec<Fault> {
-    let formats: Vec<Format> = FORMATS.iter().chain(T::FORMATS).copied().collect();
-    let mut faults: Vec<Fault> = match validator(&T::schema(), &formats) {
-        Ok(validator) => {
-            validator.iter_errors(&located.value).flat_map(|error| sentences(located, &formats, &error)).collect()
-        }
-        Err(error) => vec![located.fault("", error.to_string())],
-    };
+    let mut faults = Checker::of::<T>().faults(located);
     T::check(located, &mut faults);
     faults.sort_by_key(|fault| (fault.line, fault.column));
     faults
@@ -55,18 +78,42 @@ fn validator(schema: &Value, formats: &[Format]) -> Result<Validator, Validation
 /// Whether `schema.input` and `schema.output` below this pointer are JSON Schemas.
 pub fn check_schemas(located: &Located, pointer: &str, faults: &mut Vec<Fault>) {
     for side in ["input", "output"] {
-        let at = format!("{pointer}/schema/{side}");
-        let Some(schema) = located.value.pointer(&at) else { continue };
-        if let Err(error) = jsonschema::validator_for(schema) {
-            let message = format!("is not a JSON Schema: {}", limits::truncate(&error.to_string(), 300));
-            faults.push(located.fault(&format!("{at}{}", error.instance_path()), message));
+        check_schema(located, &format!("{pointer}/schema/{side}"), faults);
+    }
+}
+
+/// Whether what is at this pointer, if something is, is a JSON Schema.
+pub fn check_schema(located: &Located, pointer: &str, faults: &mut Vec<Fault>) {
+    let Some(schema) = located.value.pointer(pointer) else { return };
+    if let Err(error) = jsonschema::validator_for(schema) {
+        let message = format!("is not a JSON Schema: {}", limits::truncate(&error.to_string(), 300));
+        faults.push(located.fault(&format!("{pointer}{}", error.instance_path()), message));
+    }
+}
+
+/// Whether what is at this pointer is what a schema says. Values that are `open`, by their pointer, are known later; nothing
+/// is said of them. A schema that cannot be used finds nothing.
+pub fn check_against(located: &Located, pointer: &str, schema: &Value, open: &[String], faults: &mut Vec<Fault>) {
+    let Some(value) = located.value.pointer(pointer) else { return };
+    let Ok(validator) = jsonschema::validator_for(schema) else { return };
+    for error in validator.iter_errors(value) {
+        let at = format!("{pointer}{}", error.instance_path());
+        let is_inside =
+            |open: &String| open.strip_prefix(at.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        // Which properties there are is certain, whatever their values will be.
+        let is_certain = matches!(
+            error.kind(),
+            ValidationErrorKind::Required { .. } | ValidationErrorKind::AdditionalProperties { .. }
+        ) && !open.contains(&at);
+        if is_certain || !open.iter().any(is_inside) {
+            faults.extend(sentences(located, pointer, &[], &error));
         }
     }
 }
 
-/// What a validation error says to a person, each at the place to change.
-fn sentences(located: &Located, formats: &[Format], error: &ValidationError<'_>) -> Vec<Fault> {
-    let pointer = error.instance_path().to_string();
+/// What a validation error says to a person, each at the place to change. The validated value is below `base`.
+fn sentences(located: &Located, base: &str, formats: &[Format], error: &ValidationError<'_>) -> Vec<Fault> {
+    let pointer = format!("{base}{}", error.instance_path());
     let shown = limits::truncate(&error.instance().to_string(), 80);
     let message = match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected } => {
@@ -89,6 +136,7 @@ fn sentences(located: &Located, formats: &[Format], error: &ValidationError<'_>)
             choices => format!("`{}` is none of {}", shown.trim_matches('"'), choices.join(", ")),
         },
         ValidationErrorKind::Format { .. } => format_sentence(formats, error),
+        _ if error.instance().to_string().len() > 80 => limits::truncate(&error.masked_with("this").to_string(), 300),
         _ => limits::truncate(&error.to_string(), 300),
     };
     vec![located.fault(&pointer, message)]

@@ -31,7 +31,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-pub use check::{Format, check_schemas};
+pub use check::{Checker, Format, check_against, check_schema, check_schemas};
 pub use fault::{Error, Fault};
 pub use located::{Located, below};
 pub use retry::Retry;

@@ -32,6 +32,16 @@ impl Located {
         if reader.faults.is_empty() { Ok(Self { value, places: reader.places }) } else { Err(reader.faults) }
     }
 
+    /// A document that was not read from a text: its faults have keys, but no lines.
+    pub fn of(value: Value) -> Self {
+        Self { value, places: BTreeMap::new() }
+    }
+
+    /// Line and column of what is at that pointer, if that was written.
+    pub fn place(&self, pointer: &str) -> Option<(u64, u64)> {
+        self.places.get(pointer).map(|place| (place.line(), place.column()))
+    }
+
     /// A fault at that pointer, placed at the nearest thing around it that was written.
     pub fn fault(&self, pointer: &str, message: String) -> Fault {
         let mut around = pointer;

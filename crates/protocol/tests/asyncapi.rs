@@ -299,7 +299,9 @@ fn every_reference_leads_somewhere_and_every_schema_file_is_referred_to() {
     let files: BTreeSet<&str> = found.iter().filter_map(|reference| reference.strip_prefix("./")).collect();
     let names = fs::read_dir(folder("../../schemas")).unwrap().map(|entry| entry.unwrap().file_name());
     let names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
-    let schemas: BTreeSet<&str> = names.iter().map(String::as_str).filter(|name| name.ends_with(".json")).collect();
+    // What people write in files travels as it is in no message.
+    let is_message = |name: &&str| name.ends_with(".json") && *name != "workflow.json";
+    let schemas: BTreeSet<&str> = names.iter().map(String::as_str).filter(is_message).collect();
     assert_eq!(
         schemas, files,
         "files of schemas/ against those that schemas/asyncapi.yaml refers to as `$ref: ./…`: each is some message's \

@@ -9,15 +9,19 @@
 //! ```
 
 pub mod command;
+pub mod definition;
 pub mod expression;
 pub mod fact;
 mod payload;
 pub mod plan;
 pub mod template;
+pub mod validate;
 
 pub use command::Command;
+pub use definition::Definition;
 pub use expression::{Expression, Scope, StepInScope};
 pub use fact::Fact;
 pub use payload::Payload;
 pub use plan::Plan;
 pub use template::Template;
+pub use validate::validate;

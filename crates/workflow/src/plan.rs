@@ -1,5 +1,11 @@
 //! A checked definition in the form that the engine runs: steps are numbers, expressions are compiled.
 
+mod order;
+pub(crate) mod read;
+
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use protocol::{Capability, Lane, RetryPolicy, StepName, WorkflowName};
@@ -28,6 +34,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The result of a run. Defaults to null.
     pub output: Option<Template>,
+    /// Whether an expression looks into the input, so that it has to be at hand; what is only handed on may be held.
+    pub is_input_read: bool,
 }
 
 /// A step's number: its place in [`Plan::steps`].

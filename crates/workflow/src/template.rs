@@ -105,6 +105,30 @@ impl Template {
     }
 }
 
+/// An expression, bare or alone in `${ … }`.
+pub(crate) fn expression(text: &str, names: &Names<'_>) -> Result<Expression, Vec<expression::Fault>> {
+    let pieces = scan::pieces(text.trim_end()).map_err(|fault| vec![fault])?;
+    match pieces.as_slice() {
+        [Piece::Expression { source, offset }] => Expression::compile(source, names).map_err(|faults| {
+            let shift = |fault: expression::Fault| {
+                let (line, column) = shifted(text, *offset, fault.line, fault.column);
+                expression::Fault { line, column, ..fault }
+            };
+            faults.into_iter().map(shift).collect()
+        }),
+        pieces if pieces.iter().any(|piece| matches!(piece, Piece::Expression { .. })) => {
+            let message = "this is one expression: write it bare, or `${ … }` around all of it".to_owned();
+            Err(vec![expression::Fault { line: 1, column: 1, message }])
+        }
+        _ => Expression::compile(text, names),
+    }
+}
+
+/// Whether a text has an expression in it, so that its value is not known yet.
+pub(crate) fn has_expression(text: &str) -> bool {
+    scan::pieces(text).is_ok_and(|pieces| pieces.iter().any(|piece| matches!(piece, Piece::Expression { .. })))
+}
+
 fn may_be_held(root: &Root) -> bool {
     matches!(root, Root::Input | Root::StepOutput(_) | Root::Local(_))
 }

@@ -1,0 +1,109 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn world() -> World<'static> {
+    World {
+        capability: &|capability| {
+            Some(match capability.as_str() {
+                "echo" => json!(true),
+                "read" => json!({
+                    "type": "object",
+                    "required": ["path"],
+                    "properties": { "path": { "type": "string" }, "lines": { "type": "integer", "minimum": 1 }, "tags": { "type": "array", "items": { "type": "string" } } },
+                    "additionalProperties": false,
+                }),
+                _ => return None,
+            })
+        },
+        workflow: &|workflow| (workflow.as_str() == "other").then(|| json!({ "required": ["id"] })),
+    }
+}
+
+fn lines(faults: &[Fault]) -> Vec<String> {
+    faults.iter().map(ToString::to_string).collect()
+}
+
+const HEAD: &str = "workflow: w\nversion: 1.0.0\nsteps:\n";
+
+fn found(steps: &str) -> (Vec<String>, Vec<String>) {
+    let report = validate(&format!("{HEAD}{steps}"), &world());
+    assert_eq!(report.plan.is_some(), report.faults.is_empty());
+    (lines(&report.faults), lines(&report.warnings))
+}
+
+#[test]
+fn literals_are_held_to_the_schema_of_who_is_asked() {
+    let cases: [(&str, &[&str]); 10] = [
+        ("  a: { call: read, with: { path: x, lines: 3 } }", &[]),
+        (
+            "  a: { call: read, with: { path: \"${ input.x }\", lines: \"${ 1 + 1 }\", tags: [\"${ input.x }\", y] } }",
+            &[],
+        ),
+        ("  a: { call: read, with: \"${ input }\" }", &[]),
+        ("  a: { call: echo, with: { any: thing } }", &[]),
+        ("  a: { call: read }", &["4:3: steps.a: with: `path` is missing"]),
+        (
+            "  a: { call: read, with: { pth: x } }",
+            &["steps.a.with: `path` is missing", "steps.a.with.pth: is not a key that is known here"],
+        ),
+        (
+            "  a: { call: read, with: { path: 7 } }",
+            &["steps.a.with.path: 7 is not of type \"string\"; put it in quotes if it is text"],
+        ),
+        (
+            "  a: { call: read, with: { path: x, tags: [\"${ input.x }\", 1] } }",
+            &["steps.a.with.tags.1: 1 is not of type"],
+        ),
+        (
+            "  a: { call: read, with: { path: \"${ input.x }\", other: \"${ input.y }\" } }",
+            &["steps.a.with.other: is not a key"],
+        ),
+        ("  a: { workflow: other, with: {} }", &["steps.a.with: `id` is missing"]),
+    ];
+    for (steps, expected) in cases {
+        let (faults, warnings) = found(steps);
+        assert_eq!((faults.len(), warnings.len()), (expected.len(), 0), "{steps}: {faults:?} {warnings:?}");
+        for (fault, expected) in faults.iter().zip(expected) {
+            assert!(fault.contains(expected), "{steps}: {faults:?}");
+        }
+    }
+}
+
+#[test]
+fn who_is_not_known_is_warned_of() {
+    let (faults, warnings) = found("  a: { call: nobody, undo: { call: no-one } }\n  b: { workflow: gone }\n");
+    assert_eq!(faults, [""; 0]);
+    let expected = [
+        "4:8: steps.a.call: no agent is known that serves `nobody`; its requests would wait for one",
+        "4:30: steps.a.undo.call: no agent is known that serves `no-one`; its requests would wait for one",
+        "5:8: steps.b.workflow: there is no workflow `gone`; its runs would wait until it is applied",
+    ];
+    assert_eq!(warnings, expected);
+    let report = validate(&format!("serves: echo\n{HEAD}  a: {{ call: echo }}"), &world());
+    assert_eq!(
+        lines(&report.warnings),
+        ["1:1: serves: agents serve `echo` already; it is either them or this workflow"]
+    );
+    assert!(report.plan.is_some());
+}
+
+#[test]
+fn bounds_are_told() {
+    let many: String = (0..1_001).map(|n| format!("  s{n}: {{ call: echo }}\n")).collect();
+    let (faults, _) = found(&many);
+    assert!(faults[0].contains("has more than 1000 properties"), "{}", faults[0]);
+    let large = format!("{HEAD}  a: {{ call: echo, with: {} }}", "x".repeat(1024 * 1024));
+    let report = validate(&large, &world());
+    assert!(report.faults[0].message.contains("1048576 is the limit"), "{:?}", report.faults);
+    let most: String = (0..1_000)
+        .map(|n| {
+            format!(
+                "  s{n}: {{ call: echo, needs: [{}] }}\n",
+                if n > 0 { format!("s{}", n - 1) } else { String::new() }
+            )
+        })
+        .collect();
+    let (plan, _): (Plan, Value) = validate(&format!("{HEAD}{most}"), &world()).plan.unwrap();
+    assert_eq!(plan.steps.len(), 1_000);
+}
