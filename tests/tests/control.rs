@@ -154,6 +154,22 @@ async fn a_signal_after_a_drain_by_word_does_not_cut_it_short() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_in_the_registry_answers_from_that_moment() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    for _ in 0..10 {
+        let starting = START.spawn(&fleet)?;
+        let agent = until("it is in the registry", PATIENCE, || async {
+            let agents = agents(&fleet).await;
+            agents.into_iter().find(|agent| !agent.is_leaving())
+        })
+        .await;
+        assert_eq!(fleet.client.inspect(&agent.instance, ANSWERED).await?.entry.instance, agent.instance);
+        program::drain(starting).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_drains_and_asks_to_be_started_again() -> Result<()> {
     let fleet = Fleet::start().await?;
     for of_ours in [true, false] {

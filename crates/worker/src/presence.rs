@@ -38,7 +38,7 @@ pub(crate) struct Presence {
 }
 
 impl Presence {
-    /// Writes the schemas and the first entry, says that the agent joined, and starts the service.
+    /// Writes the schemas, starts the service, writes the first entry and says that the agent joined.
     pub(crate) async fn announce(machinery: &Arc<Machinery>, kind_schemas: &[(Value, Value)]) -> Result<Self, Error> {
         let bucket = Bucket::new(&machinery.connection, &machinery.publisher, machinery.names.agents.clone());
         let state = Bucket::new(&machinery.connection, &machinery.publisher, machinery.names.state.clone());
@@ -69,9 +69,10 @@ impl Presence {
             writing: tokio::sync::Mutex::new(()),
             service: None,
         };
+        // Before anybody can know the instance: whoever inspected it meanwhile would be left to a service that is not there.
+        presence.service = presence.serve().await;
         presence.write().await?;
         presence.join().await;
-        presence.service = presence.serve().await;
         Ok(presence)
     }
 
