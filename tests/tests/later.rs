@@ -132,3 +132,23 @@ async fn an_absurd_wait_is_ten_years() -> Result<()> {
     }
     worker.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_keeps_the_headers_that_it_does_not_write() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let hourly = RetryPolicy { attempts_max: 2, backoff: Backoff::fixed(Duration::from_secs(3_600)) };
+    let fails = |_: Context, _: u32| async { Err::<(), _>(Failure::new("not_yet", "once more")) };
+    let builder = fleet.worker("echo").capability_with("echo", CapabilityConfig::default().retry(hourly), fails);
+    let worker = fleet.run(builder, "echo").await?;
+    let kept = [("Sortie-Cron", "nightly@17"), ("Sortie-Unheard-Of", "1"), ("X-Tenant", "blue")];
+    let headers = [&[("Sortie-Request-Id", "tick-1"), ("Nats-Msg-Id", "tick-1")][..], &kept].concat();
+    raw::request(&fleet, "echo", &headers, "1").await?;
+    let retry = until("its retry waits", PATIENCE, || async {
+        raw::last(&fleet, "FLEET_REQUESTS", "fleet.later.tick-1").await.ok()?
+    })
+    .await;
+    for (name, value) in kept.into_iter().chain([("Sortie-Attempt", "2"), ("Nats-Msg-Id", "tick-1:2.0")]) {
+        assert_eq!(retry.headers.get(name), Some(value), "{name}: {:?}", retry.headers);
+    }
+    worker.stop().await
+}

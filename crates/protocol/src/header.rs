@@ -139,13 +139,21 @@ impl Headers {
         self.0.iter().map(|(name, value)| name.len() + value.len() + 4).sum()
     }
 
-    /// The headers that belong to neither the broker nor us: what a retry hands on untouched.
+    /// The headers that belong to neither the broker nor us.
     pub fn foreign(&self) -> Self {
-        let is_foreign = |name: &str| {
-            !name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(NATS_PREFIX))
-                && !name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case(SORTIE_PREFIX))
-        };
-        Self(self.0.iter().filter(|(name, _)| is_foreign(name)).cloned().collect())
+        self.without(&[NATS_PREFIX, SORTIE_PREFIX])
+    }
+
+    /// All but those of the broker: what a retry hands on, before it writes its own over them.
+    pub fn handed_on(&self) -> Self {
+        self.without(&[NATS_PREFIX])
+    }
+
+    fn without(&self, prefixes: &[&str]) -> Self {
+        let begins =
+            |name: &str, prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        let is_kept = |name: &str| !prefixes.iter().any(|prefix| begins(name, prefix));
+        Self(self.0.iter().filter(|(name, _)| is_kept(name)).cloned().collect())
     }
 
     /// Checks the bound of all headers together, and that none of them breaks out of its line.
@@ -185,6 +193,8 @@ mod tests {
         headers.push("Sortie-Attempt", "2");
         headers.push("X-Tenant", "blue");
         assert_eq!(headers.foreign().iter().collect::<Vec<_>>(), [("X-Tenant", "blue")]);
+        let handed_on: Vec<_> = headers.handed_on().iter().map(|(name, _)| name.to_owned()).collect();
+        assert_eq!(handed_on, ["Sortie-Attempt", "X-Tenant"]);
         assert_eq!(headers.get("x-tenant"), Some("blue"));
     }
 

@@ -247,7 +247,8 @@ impl Job {
 
     fn scheduled(&self, next: &Request, due: Timestamp, capability: Capability, message_id: String) -> Outgoing {
         let namespace = &self.machinery.config.namespace;
-        let mut headers = self.delivery.message.headers.foreign();
+        // What another version of us wrote is handed on, too.
+        let mut headers = self.delivery.message.headers.handed_on();
         next.write(&mut headers);
         let target = Subject::Request { lane: self.route().lane(), capability };
         let waiting =

@@ -65,8 +65,9 @@ fn followed(followed: &Followed) -> Value {
     document
 }
 
-/// The request's headers, without the story, which is shown already.
+/// The request's headers, without the story, which is shown already, and without what the broker keeps the letter by.
 fn own_headers(headers: &Headers) -> Vec<(String, String)> {
+    let headers = headers.handed_on();
     let own = headers.iter().filter(|(name, _)| *name != dead_letter::STORY);
     own.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
