@@ -2,9 +2,17 @@
 
 use std::path::PathBuf;
 
-use process::{ExitCode, ExitError};
+use process::{ExitCode, ExitError, settings::AgentArgs};
 
 use crate::{Problem, Result, Root};
+
+/// What `--help` shows beneath the flags.
+pub const EXAMPLES: &str = "\
+Examples:
+  agent-files                                serve whatever this user can read
+  agent-files --root ~/documents --slots 4   only what is in there, four at once
+  sortie submit examine-file '{\"path\": \"notes.txt\"}' --wait
+  sortie submit list-files '{\"path\": \".\"}' --wait";
 
 /// The flags of this agent.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -15,6 +23,9 @@ pub struct Args {
     /// Files and folders at once [default: 10]
     #[arg(long, value_name = "N")]
     pub slots: Option<usize>,
+    /// Where its settings are.
+    #[command(flatten)]
+    pub settings: AgentArgs,
 }
 
 impl Args {
@@ -44,7 +55,7 @@ mod tests {
 
     #[test]
     fn a_root_that_is_no_folder_is_a_bad_configuration() {
-        let args = Args { root: Some("/dev/null".into()), slots: None };
+        let args = Args { root: Some("/dev/null".into()), ..Args::default() };
         let problem = args.root().map_or_else(process::Problem::from, |_| process::Problem::new(ExitCode::Done, ""));
         assert_eq!((problem.code, problem.message.as_str()), (ExitCode::Configuration, "/dev/null is no folder"));
         assert!(Args::default().root().is_ok());

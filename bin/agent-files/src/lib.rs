@@ -18,7 +18,7 @@ mod scan;
 pub mod serve;
 mod terms;
 
-pub use args::Args;
+pub use args::{Args, EXAMPLES};
 pub use examine::{ExamineFile, FileReport, examine};
 pub use list::{FileList, ListFiles, list};
 pub use place::Root;

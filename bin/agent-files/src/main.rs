@@ -2,14 +2,7 @@
 
 use clap::Parser;
 use process::ProcessArgs;
-use sortie_agent_files::{Args, serve};
-
-const EXAMPLES: &str = "\
-Examples:
-  agent-files                                serve whatever this user can read
-  agent-files --root ~/documents --slots 4   only what is in there, four at once
-  sortie submit examine-file '{\"path\": \"notes.txt\"}' --wait
-  sortie submit list-files '{\"path\": \".\"}' --wait";
+use sortie_agent_files::{Args, EXAMPLES, serve};
 
 /// Examines files (SHA-256, size, lines, words, language, terms), and lists folders
 #[derive(Debug, Parser)]

@@ -15,9 +15,13 @@ pub const PROGRAM: Program = Program::service("agent-files", env!("CARGO_PKG_VER
 /// The root is no folder, which is exit code 64; and what [`worker::Builder::run`] says.
 pub async fn serve(args: Args, process: Process) -> Result<ExitCode, process::Problem> {
     let root = args.root()?;
-    let mut builder = Worker::builder("files").version(PROGRAM.version).in_process(&process).shared(root);
+    let mut builder = Worker::builder("files")
+        .version(PROGRAM.version)
+        .in_process(&process)
+        .settings_from(args.settings)
+        .shared(root);
     if let Some(slots) = args.slots {
-        builder = builder.slots(slots);
+        builder = builder.setting("slots", slots);
     }
     let examines =
         CapabilityConfig::default().description("SHA-256, size, lines, words, language and terms of a file.");

@@ -17,6 +17,24 @@ use crate::{
 /// What the binary says about itself.
 pub const PROGRAM: Program = Program::service("agent-exec", env!("CARGO_PKG_VERSION"));
 
+/// What `--help` shows beneath the flags: how to call it, and the smallest useful file.
+pub const EXAMPLES: &str = "\
+Examples:
+  agent-exec words.yaml                      serve what the file declares
+  agent-exec words.yaml --slots 4            four commands at once
+
+The file:
+  kind: words
+  version: 1.0.0
+  capabilities:
+    count-words:
+      command: [wc, -w, --]                  # no shell; the input comes as JSON on stdin
+      args_from: [path]                      # and these fields of it as arguments
+      output: text                           # or json, or lines
+      timeout: 10s
+      exit: {75: retry, 65: give_up}
+      schema: {input: {type: object, required: [path]}}";
+
 /// The words of this agent on a command line.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {

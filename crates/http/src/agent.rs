@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use process::{ExitCode, Problem, Process, Program, settings::Secret};
+use process::{
+    ExitCode, Problem, Process, Program,
+    settings::{AgentArgs, Secret},
+};
 use serde_json::Value;
 use worker::{CapabilityConfig, Context, Worker};
 
@@ -15,6 +18,28 @@ use crate::{
 /// What the binary says about itself.
 pub const PROGRAM: Program = Program::service("agent-http", env!("CARGO_PKG_VERSION"));
 
+/// What `--help` shows beneath the flags: how to call it, and the smallest useful file.
+pub const EXAMPLES: &str = "\
+Examples:
+  agent-http shop.yaml                       serve what the file declares
+  agent-http shop.yaml --slots 4             four calls at once
+
+The file:
+  kind: shop
+  version: 1.0.0
+  allow_private: [shop.internal]             # else only public addresses are called
+  headers: {Authorization: Bearer secret://env/SHOP_TOKEN}
+  capabilities:
+    get-order:
+      url: https://shop.internal/orders/{order}        # fields of the input, encoded
+      query: {lang: \"{lang?}\"}                         # left out where it is missing
+      timeout: 10s
+    place-order:
+      method: POST
+      url: https://shop.internal/orders
+      body: {article: \"{article}\", count: \"{count}\"}   # or input, or none
+      retry: {attempts: 5}                             # 429 and 5xx; other 4xx fail at once";
+
 /// The words of this agent on a command line.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -24,6 +49,9 @@ pub struct Args {
     /// Calls at once [default: 10]
     #[arg(long, value_name = "N")]
     pub slots: Option<usize>,
+    /// Where its settings are.
+    #[command(flatten)]
+    pub settings: AgentArgs,
 }
 
 /// Serves what the file declares until the process is asked to stop and all that runs has ended.
@@ -39,9 +67,12 @@ pub async fn serve(args: Args, process: Process) -> Result<ExitCode, Problem> {
         let lines: Vec<String> = sentences.iter().map(|sentence| format!("{place}: {sentence}")).collect();
         misconfigured(lines.join("\n"))
     })?;
-    let mut builder = Worker::builder(definition.kind.as_str()).version(definition.version).in_process(&process);
+    let mut builder = Worker::builder(definition.kind.as_str())
+        .version(definition.version)
+        .in_process(&process)
+        .settings_from(args.settings);
     if let Some(slots) = args.slots {
-        builder = builder.slots(slots);
+        builder = builder.setting("slots", slots);
     }
     for (capability, caller) in callers {
         let config = definition.capabilities.get(&capability).map(config).unwrap_or_default();

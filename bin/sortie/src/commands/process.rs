@@ -29,10 +29,13 @@ enum Which {
     /// The duties that nobody else has: dead letters of last resort, overdue schedules, deadlines, agents gone
     Coordinator,
     /// An agent of commands, in any language: a file says which command answers which capability
+    #[command(after_help = exec::agent::EXAMPLES)]
     AgentExec(exec::agent::Args),
     /// An agent of HTTP calls: a file says which call answers which capability
+    #[command(after_help = http_agent::agent::EXAMPLES)]
     AgentHttp(http_agent::agent::Args),
     /// An agent that examines and lists files
+    #[command(after_help = agent_files::EXAMPLES)]
     AgentFiles(agent_files::Args),
     /// Ask a process on this machine how it is, where --metrics or SORTIE_METRICS says; for health checks of containers
     Health {

@@ -4,7 +4,8 @@ use std::{fs, net::TcpListener};
 
 use broker::{Connection, Options, Outgoing, Publisher};
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     command::sortie,
@@ -73,6 +74,47 @@ async fn agents_of_ours_get_ready_and_answer() {
     assert!(counted.code == 0 && counted.out.contains("\"4\""), "{counted:?}");
     let examined = sortie(url, &["submit", "examine-file", r#"{"path":"words.yaml"}"#, "--wait", "--json"]).await;
     assert!(examined.code == 0 && examined.out.contains("\"yaml\""), "{examined:?}");
+    running.signal(Signal::SIGINT);
+    assert_eq!(running.end().await.0, Some(0));
+}
+
+/// Answers one HTTP call, whatever it asks for.
+async fn answer_once(listener: tokio::net::TcpListener) -> String {
+    let (mut socket, _) = listener.accept().await.unwrap();
+    let mut asked = Vec::new();
+    while !asked.windows(4).any(|end| end == b"\r\n\r\n") {
+        assert!(socket.read_buf(&mut asked).await.unwrap() > 0, "the call is cut off");
+    }
+    let body = r#"{"state":"paid"}"#;
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
+    let answer = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    socket.write_all(answer.as_bytes()).await.unwrap();
+    String::from_utf8(asked).unwrap()
+}
+
+#[tokio::test]
+async fn an_agent_of_http_calls_is_started_with_settings_of_its_own() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let folder = folder(
+        "- {kind: shop, run: http, file: shop.yaml, env: {SORTIE_CONFIG: settings.yaml}}\n\
+         - {kind: files, run: files, args: [--config, settings.yaml]}\n",
+    );
+    let definition = format!(
+        "kind: shop\nversion: 1.0.0\nallow_private: true\ncapabilities: {{get-order: {{url: 'http://{}/orders/{{order}}'}}}}\n",
+        listener.local_addr().unwrap()
+    );
+    fs::write(folder.path().join("shop.yaml"), definition).unwrap();
+    fs::write(folder.path().join("settings.yaml"), "slots: 2\n").unwrap();
+    let mut running = up(&folder);
+    let document = ready(&mut running).await;
+    let agents: Vec<_> =
+        document["ready"].as_array().unwrap().iter().map(|one| (&one["kind"], &one["slots"])).collect();
+    assert_eq!(agents, [(&json!("files"), &json!(2)), (&json!("shop"), &json!(2))]);
+    let url = document["url"].as_str().unwrap();
+    let submit = ["submit", "get-order", r#"{"order":"7"}"#, "--wait", "--json"];
+    let (answered, asked) = tokio::join!(sortie(url, &submit), answer_once(listener));
+    assert!(asked.starts_with("GET /orders/7 "), "{asked}");
+    assert!(answered.code == 0 && answered.out.contains("paid"), "{answered:?}");
     running.signal(Signal::SIGINT);
     assert_eq!(running.end().await.0, Some(0));
 }
