@@ -1,7 +1,7 @@
 //! What a refusal of the client is to whoever called the command.
 
 use client::ErrorKind;
-use process::{ExitCode, Problem};
+use process::{CREDENTIALS_ADVICE, ExitCode, Problem, STORE_FULL_ADVICE};
 
 /// The problem to end with.
 pub(crate) fn problem(error: client::Error) -> Problem {
@@ -18,8 +18,8 @@ pub(crate) fn problem(error: client::Error) -> Problem {
     };
     let advice = match error.kind() {
         ErrorKind::TimedOut => "see whether the broker has a leader and its disk has room, then try again",
-        ErrorKind::StoreFull => "make room in the broker's store, then try again",
-        ErrorKind::Forbidden => "give other credentials with --creds or SORTIE_CREDS, or have these allowed to do it",
+        ErrorKind::StoreFull => STORE_FULL_ADVICE,
+        ErrorKind::Forbidden => CREDENTIALS_ADVICE,
         _ => return Problem::new(code, error.to_string()),
     };
     Problem::new(code, error.to_string()).advise(advice)

@@ -76,8 +76,21 @@ impl Session {
     /// # Errors
     /// It cannot be recorded, so it must not be done.
     pub(crate) async fn audit(&self, verb: &str, target: &str, detail: Value) -> Result<(), Problem> {
+        self.record(verb, target, detail).await?.map_err(refusal::problem)
+    }
+
+    /// The same for whoever has more to say about its refusal than to end with it.
+    ///
+    /// # Errors
+    /// Nobody answers, or not to us; inside, why it cannot be recorded.
+    pub(crate) async fn record(
+        &self,
+        verb: &str,
+        target: &str,
+        detail: Value,
+    ) -> Result<Result<(), client::Error>, Problem> {
         let client = self.client().await?;
-        client.audit(&self.operator(), verb, target, detail).await.map_err(refusal::problem)
+        Ok(client.audit(&self.operator(), verb, target, detail).await)
     }
 
     /// Who gave this command.

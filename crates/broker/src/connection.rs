@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::{
     error::{Error, Kind},
     message::{Message, Outgoing, map_of},
+    refusals::Refusals,
     retry::{Waits, end_of},
 };
 
@@ -24,6 +25,9 @@ pub const SERVER_VERSION_MIN: (i64, i64, i64) = (2, 14, 0);
 
 /// A hung server holds its clients until the third unanswered ping.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The target under which refusals are logged that whoever asked is told of anyway.
+pub const REFUSED: &str = "sortie_broker::refused";
 
 /// How to reach a broker.
 #[derive(Clone)]
@@ -78,6 +82,19 @@ impl std::fmt::Debug for Options {
     }
 }
 
+impl Options {
+    /// Who this is, as far as that is no secret.
+    fn who(&self) -> String {
+        match self {
+            Self { user_password: Some((user, _)), .. } => format!("user {user} with this password"),
+            Self { credentials_file: Some(file), .. } => format!("whom {} names", file.display()),
+            Self { nkey_seed: Some(_), .. } => "whoever has this nkey".to_owned(),
+            Self { token: Some(_), .. } => "whoever has this token".to_owned(),
+            _ => "somebody without credentials".to_owned(),
+        }
+    }
+}
+
 /// Whether the connection is there, and which one it is. A pull that waits at the server is gone with its connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
@@ -85,6 +102,8 @@ pub struct Link {
     pub is_up: bool,
     /// How often it was made.
     pub generation: u64,
+    /// How often the broker refused something over it, for want of a permission.
+    pub refusals: u64,
 }
 
 /// One connection to a broker, shared by cloning.
@@ -93,7 +112,7 @@ pub struct Connection {
     client: Client,
     link: watch::Receiver<Link>,
     options: Arc<Options>,
-    violation: Arc<Mutex<Option<(Instant, String)>>>,
+    refusals: Arc<Refusals>,
 }
 
 impl Connection {
@@ -126,24 +145,22 @@ impl Connection {
 
     async fn open_once(options: &Options) -> Result<Self, Error> {
         let (link_sender, link) = watch::channel(Link::default());
-        let violation = Arc::new(Mutex::new(None));
-        let told = Arc::clone(&violation);
+        let refusals = Arc::new(Refusals::new(options.inbox_prefix.as_deref()));
+        let told = Arc::clone(&refusals);
         let link_sender = Arc::new(link_sender);
         let prepared = connect_options(options)?.event_callback(move |event| {
             note_event(&event, &link_sender, &told);
             async {}
         });
         let servers = options.servers.join(",");
-        let client = prepared.connect(&options.servers).await.map_err(|error| {
-            let text = error.to_string();
-            let is_refused = matches!(
-                error.kind(),
-                async_nats::ConnectErrorKind::Authentication | async_nats::ConnectErrorKind::AuthorizationViolation
-            );
-            let kind = if is_refused { Kind::Forbidden } else { Kind::Unreachable };
-            Error::new(kind, format!("no connection to {servers}: {text}"))
+        let client = prepared.connect(&options.servers).await.map_err(|error| match error.kind() {
+            async_nats::ConnectErrorKind::Authentication | async_nats::ConnectErrorKind::AuthorizationViolation => {
+                let message = format!("{servers} does not let {} in: authorization violation", options.who());
+                Error::new(Kind::Forbidden, message)
+            }
+            _ => Error::new(Kind::Unreachable, format!("no connection to {servers}: {error}")),
         })?;
-        Ok(Self { client, link, options: Arc::new(options.clone()), violation })
+        Ok(Self { client, link, options: Arc::new(options.clone()), refusals })
     }
 
     /// Another connection to the same broker.
@@ -160,7 +177,7 @@ impl Connection {
     /// Ends when the connection that is there now, or the next one, breaks.
     pub(crate) async fn broken(&self) {
         let mut link = self.link.clone();
-        let Link { is_up, generation } = *link.borrow();
+        let Link { is_up, generation, .. } = *link.borrow();
         let last = if is_up { generation } else { generation + 1 };
         let is_over = |link: &Link| link.generation > last || link.generation == last && !link.is_up;
         // Nobody tells any more where it has ended for good.
@@ -206,7 +223,7 @@ impl Connection {
     /// Asks and waits for one answer.
     ///
     /// # Errors
-    /// `TimedOut`, `NoResponders`, `TooLarge`, `Forbidden` when the server said so meanwhile.
+    /// `TimedOut`, `NoResponders`, `TooLarge`, `Forbidden` as soon as the server says so.
     pub async fn request(
         &self,
         subject: String,
@@ -220,14 +237,17 @@ impl Connection {
             request = request.headers(map_of(headers));
         }
         let answer = tokio::select! {
-            answer = self.client.send_request(subject, request) => answer,
+            answer = self.client.send_request(subject.clone(), request) => answer,
+            error = self.refused(|refusals| refusals.of_request(&subject, began)) => return Err(error),
             () = self.made_anew() => return Err(Error::new(Kind::TimedOut, "the connection broke before the answer came")),
         };
         answer.map(Message::of).map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => Error::new(Kind::NoResponders, "nobody answers there"),
             RequestErrorKind::MaxPayloadExceeded => Error::new(Kind::TooLarge, error.to_string()),
             RequestErrorKind::InvalidSubject => Error::new(Kind::Invalid, error.to_string()),
-            RequestErrorKind::TimedOut | RequestErrorKind::Other => self.silence(began, timeout),
+            RequestErrorKind::TimedOut | RequestErrorKind::Other => {
+                Error::new(Kind::TimedOut, format!("no answer within {}", protocol::duration::format(timeout)))
+            }
         })
     }
 
@@ -235,7 +255,7 @@ impl Connection {
     /// with it. What is asked while there is none is sent when there is one.
     async fn made_anew(&self) {
         let mut link = self.link.clone();
-        let Link { is_up, generation } = *link.borrow();
+        let Link { is_up, generation, .. } = *link.borrow();
         let last = if is_up { generation } else { generation + 1 };
         if link.wait_for(|link| link.is_up && link.generation > last).await.is_err() {
             // Nobody tells any more; the timeout remains.
@@ -277,14 +297,27 @@ impl Connection {
         &self.client
     }
 
-    /// A refusal of permission reaches a client apart from the request it is about: what came since then is taken as
-    /// the reason of a silence.
-    fn silence(&self, since: Instant, timeout: Duration) -> Error {
-        let violation = self.violation.lock().unwrap_or_else(PoisonError::into_inner);
-        match violation.as_ref() {
-            Some((at, text)) if *at >= since => Error::new(Kind::Forbidden, text.clone()),
-            _ => Error::new(Kind::TimedOut, format!("no answer within {}", protocol::duration::format(timeout))),
+    /// Ends with a refusal that `find` finds among those that the broker told.
+    async fn refused(&self, find: impl Fn(&Refusals) -> Option<Error>) -> Error {
+        let mut link = self.link.clone();
+        loop {
+            // Nothing was refused as a rule, and then nothing is looked for.
+            let seen = link.borrow_and_update().refusals;
+            if seen > 0
+                && let Some(error) = find(&self.refusals)
+            {
+                return error;
+            }
+            if link.wait_for(|link| link.refusals > seen).await.is_err() {
+                // Nobody tells any more; the timeout remains.
+                std::future::pending::<()>().await;
+            }
         }
+    }
+
+    /// Ends when what was asked there, with its answers to go to `inbox`, was refused.
+    pub(crate) async fn refused_asking(&self, subject: &str, inbox: &str, since: Instant) -> Error {
+        self.refused(|refusals| refusals.of_asking(subject, inbox, since)).await
     }
 }
 
@@ -346,19 +379,24 @@ fn connect_options(options: &Options) -> Result<ConnectOptions, Error> {
     Ok(prepared)
 }
 
-fn note_event(event: &Event, link: &watch::Sender<Link>, violation: &Mutex<Option<(Instant, String)>>) {
+fn note_event(event: &Event, link: &watch::Sender<Link>, refusals: &Refusals) {
     match event {
-        Event::Connected => link.send_modify(|link| {
-            link.is_up = true;
-            link.generation += 1;
-        }),
+        Event::Connected => {
+            refusals.forget();
+            link.send_modify(|link| {
+                link.is_up = true;
+                link.generation += 1;
+            });
+        }
         Event::Disconnected | Event::Closed => link.send_modify(|link| link.is_up = false),
         Event::ServerError(error) => {
             let text = error.to_string();
-            tracing::warn!(error = %text, "the broker refused something");
-            if text.to_ascii_lowercase().contains("permissions violation") {
-                *violation.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), text));
+            match refusals.note(&text) {
+                // A target of its own: a command says the same once, as what it ends with.
+                Some(true) => tracing::warn!(target: REFUSED, error = %text, "the broker refused something"),
+                _ => tracing::warn!(error = %text, "the broker refused something"),
             }
+            link.send_modify(|link| link.refusals += 1);
         }
         Event::SlowConsumer(subscription) => tracing::warn!(subscription, "messages were dropped: slow consumer"),
         _ => {}

@@ -106,10 +106,12 @@ impl Error {
         Self { code: error_code, ..Self::new(kind, format!("{description} ({error_code})")) }
     }
 
-    /// The same with what was being done in front.
+    /// The same with what was being done in front; a refusal of permission names that itself.
     #[must_use]
     pub fn during(mut self, what: &str) -> Self {
-        self.message = format!("{what}: {}", self.message);
+        if self.kind != Kind::Forbidden {
+            self.message = format!("{what}: {}", self.message);
+        }
         self
     }
 }

@@ -35,6 +35,7 @@ mod payload;
 mod publisher;
 mod pull;
 mod read;
+mod refusals;
 mod retry;
 mod schedule;
 mod service;
@@ -43,7 +44,7 @@ pub mod topology;
 
 pub use bucket::{Bucket, Entry};
 pub use clock::BrokerClock;
-pub use connection::{Connection, Link, Options, SERVER_VERSION_MIN, Subscription};
+pub use connection::{Connection, Link, Options, REFUSED, SERVER_VERSION_MIN, Subscription};
 pub use delivery::Delivery;
 pub use error::{Disposition, Error, Kind};
 pub use lease::Lease;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use broker::Outgoing;
+use broker::{Kind, Outgoing};
 use protocol::{ContentType, Headers, Operator, audit::AuditRecord, header, subject};
 use serde_json::Value;
 
-use crate::{Client, Error};
+use crate::{Client, Error, ErrorKind};
 
 /// How long storing a record is tried.
 const RECORD_WITHIN: Duration = Duration::from_secs(5);
@@ -31,6 +31,10 @@ impl Client {
         let outgoing = Outgoing::new(subject::audit(self.namespace(), who, verb), body).with_headers(headers);
         match self.publisher().publish_within(&outgoing, RECORD_WITHIN).await {
             Ok(_) => Ok(()),
+            Err(error) if error.kind() == Kind::StoreFull => {
+                let message = format!("not done, because it cannot be recorded: the broker's store is full: {error}");
+                Err(Error::new(ErrorKind::StoreFull, message))
+            }
             Err(error) => Err(self.explained(error, &self.names().audit).await),
         }
     }

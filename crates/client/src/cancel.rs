@@ -4,7 +4,7 @@ mod many;
 
 use std::time::Duration;
 
-use broker::{Outgoing, Settled, StoredMessage};
+use broker::{Kind, Outgoing, StoredMessage};
 use protocol::{
     Capability, Failure, Origin, Outcome, Request, RequestId, Status, Subject, codes,
     control::CancelNotice,
@@ -51,7 +51,8 @@ impl Client {
     ///
     /// # Errors
     /// `NotFound` for a `seq-` or `useq-` id that was never issued, or whose message has an id of its own; `Invalid` for
-    /// a step of a run, which is cancelled with its run; `TimedOut` when it is not certain: cancel again.
+    /// a step of a run, which is cancelled with its run; `TimedOut` when it is not certain: cancel again; `StoreFull` where
+    /// the broker has no room for the outcome that a cancel is.
     pub async fn cancel(&self, id: &RequestId) -> Result<Cancellation, Error> {
         let place = self.place(id).await?;
         self.cancel_at(id, place).await
@@ -64,12 +65,20 @@ impl Client {
         outcome.capability.clone_from(&place.capability);
         let subject = Subject::outcome_of(id).render(self.namespace());
         let outgoing = Outgoing::new(subject, outcome.body.clone()).with_headers(outcome.headers()).expecting(0);
-        let settled = tokio::time::timeout(SETTLE_WITHIN, self.publisher().settle(&outgoing)).await;
-        let settled = settled.map_err(|_| {
-            let message = format!("request {id} may be cancelled: the broker did not say so in time; cancel it again");
-            Error::new(ErrorKind::TimedOut, message).about(id)
-        })?;
-        if settled? == Settled::Superseded {
+        let is_first = match self.publisher().publish_within(&outgoing, SETTLE_WITHIN).await {
+            Ok(_) => true,
+            Err(error) => match error.kind() {
+                Kind::WrongSequence => false,
+                Kind::TimedOut => {
+                    let message =
+                        format!("request {id} may be cancelled: the broker did not say so in time; cancel it again");
+                    return Err(Error::new(ErrorKind::TimedOut, message).about(id));
+                }
+                Kind::StoreFull => return Err(Error::no_room_to_cancel(&error).about(id)),
+                _ => return Err(Error::from(error).about(id)),
+            },
+        };
+        if !is_first {
             let first = self.certain_outcome(id).await?;
             // Whoever cancelled before may have gone no further than this, so the rest is done again.
             if first.status != Status::Cancelled {

@@ -63,6 +63,13 @@ impl Error {
         Self::new(ErrorKind::StreamsMissing, message)
     }
 
+    pub(crate) fn no_room_to_cancel(refusal: &broker::Error) -> Self {
+        let message = format!(
+            "it cannot be cancelled now: a cancel is stored, as the request's outcome, and the broker's store is full: {refusal}"
+        );
+        Self::new(ErrorKind::StoreFull, message)
+    }
+
     pub(crate) fn pending(id: &RequestId) -> Self {
         Self::new(
             ErrorKind::Pending,
@@ -78,10 +85,12 @@ impl Error {
         self
     }
 
-    /// The same with what was being done in front.
+    /// The same with what was being done in front; a refusal of permission names that itself, and leaves no doubt.
     #[must_use]
     pub(crate) fn during(mut self, what: &str) -> Self {
-        self.message = format!("{what}: {}", self.message);
+        if self.kind != ErrorKind::Forbidden {
+            self.message = format!("{what}: {}", self.message);
+        }
         self
     }
 

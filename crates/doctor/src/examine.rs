@@ -9,7 +9,7 @@ use protocol::{Namespace, duration};
 use crate::{
     Patient, Report,
     checks::{CHECKS, Check},
-    finding::Finding,
+    finding::{CREDENTIALS, Finding},
 };
 
 /// How long one check may take. A stream without a leader is asked for nine seconds first: an election takes as long.
@@ -17,6 +17,9 @@ const CHECKED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Findings of one check: the worst fleet shall not fill a screen with the same sentence.
 const FINDINGS_MAX: usize = 20;
+
+/// One sentence for all that needs a permission, which the check of the permissions explains.
+pub(crate) const NOT_ALLOWED: &str = "this user may not look at it: see permissions";
 
 /// Runs every check.
 pub async fn examine(patient: &Patient) -> Report {
@@ -28,6 +31,7 @@ async fn one(check: &Check, patient: &Patient) -> Vec<Finding> {
     let mut findings = match tokio::time::timeout(CHECKED_WITHIN, check.run(patient)).await {
         Ok(Ok(findings)) if findings.is_empty() => vec![Finding::ok(check.fine)],
         Ok(Ok(findings)) => findings,
+        Ok(Err(unknown)) if unknown.is_forbidden => vec![Finding::unknown(NOT_ALLOWED).about(unknown.reason)],
         Ok(Err(unknown)) => vec![Finding::unknown(unknown.reason)],
         Err(_) => vec![Finding::unknown(format!("not done within {}", duration::format(CHECKED_WITHIN)))],
     };
@@ -49,8 +53,8 @@ pub fn refused(namespace: &Namespace, error: &broker::Error) -> Report {
     let finding = Finding { check: "connection", ..Finding::error(error.to_string()) };
     let finding = match error.kind() {
         Kind::Forbidden => finding
-            .remedy("give credentials that the broker knows, with --creds, --user or SORTIE_CREDS")
-            .command("sortie doctor --creds FILE"),
+            .remedy(format!("say who you are, as the broker knows it, {CREDENTIALS}"))
+            .command("sortie doctor --user NAME"),
         Kind::Invalid => {
             finding.remedy("start a server of the version that it needs; `sortie up` brings one").command("sortie up")
         }

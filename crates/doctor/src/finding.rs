@@ -16,6 +16,10 @@ pub enum Severity {
     Error,
 }
 
+/// How to be somebody else for the broker.
+pub(crate) const CREDENTIALS: &str = "with --user NAME and SORTIE_PASSWORD, --creds FILE (SORTIE_CREDS), --nkey FILE, \
+                                      SORTIE_TOKEN or --context NAME";
+
 /// One thing that was seen, with what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {

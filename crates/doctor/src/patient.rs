@@ -123,6 +123,17 @@ impl Patient {
         self.streams.get_or_init(ask).await
     }
 
+    /// Whether any stream may be looked at: what is not seen is not well for that.
+    pub(crate) async fn is_sighted(&self) -> Fact<()> {
+        let all = self.all_streams().await;
+        let refused =
+            all.values().filter_map(|facts| facts.as_ref().err()).find(|error| error.kind() == Kind::Forbidden);
+        match refused {
+            Some(error) if all.values().all(Result::is_err) => Err(error.clone().into()),
+            _ => Ok(()),
+        }
+    }
+
     /// The streams that are there and answer.
     pub(crate) async fn streams(&self) -> Vec<&StreamFacts> {
         self.all_streams().await.values().filter_map(|facts| facts.as_ref().ok()).collect()

@@ -4,6 +4,8 @@ mod broker;
 
 use std::fmt;
 
+pub use broker::{CREDENTIALS_ADVICE, STORE_FULL_ADVICE};
+
 /// What a process says to whoever started it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]

@@ -37,7 +37,7 @@ mod run;
 pub mod settings;
 pub mod signals;
 
-pub use exit::{ExitCode, ExitError, Problem, leave};
+pub use exit::{CREDENTIALS_ADVICE, ExitCode, ExitError, Problem, STORE_FULL_ADVICE, leave};
 pub use health::{Condition, Health};
 pub use logging::Logs;
 pub use run::{Process, Program, run};

@@ -44,9 +44,16 @@ impl Program {
         Self { name, version, log_level: LEVEL_DEFAULT, ships_logs: true, on_signal: OnSignal::Drain }
     }
 
-    /// Something that a person waits for: logs warnings only, leaves at the first signal.
+    /// Something that a person waits for: logs warnings only, leaves at the first signal. What it ends with is told once,
+    /// by itself: not also by the client library, and by the connection that was refused something.
     pub const fn command(name: &'static str, version: &'static str) -> Self {
-        Self { name, version, log_level: "warn", ships_logs: false, on_signal: OnSignal::Leave }
+        Self {
+            name,
+            version,
+            log_level: "warn,async_nats=off,sortie_broker::refused=off",
+            ships_logs: false,
+            on_signal: OnSignal::Leave,
+        }
     }
 
     /// The same, but the first signal only asks it to stop: [`Process::shutdown`] has to be heeded.

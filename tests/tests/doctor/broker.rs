@@ -157,20 +157,24 @@ async fn wrong_credentials_and_missing_permissions_are_findings() -> Result<()> 
         authorization { users: [
           { user: fleet, password: right }
           { user: asker, password: right, permissions: { publish: ["fleet.request.*", "$JS.API.STREAM.INFO.*", "$SYS.REQ.USER.INFO"] } }
+          { user: blind, password: right, permissions: { publish: ["fleet.event.>"] } }
+          { user: deaf, password: right, permissions: { publish: ">", subscribe: ["fleet.>"] } }
         ] }
         no_auth_user: fleet"#;
     let fleet = Fleet::start_with(Config { extra: users.to_owned(), ..Config::default() }).await?;
-    let as_user = async |user: &str, password: &str| {
-        let program = sortie_tests::binaries::path("sortie");
-        let mut command = tokio::process::Command::new(program);
-        command.args(["--server", &fleet.url(), "--user", user, "doctor", "--json"]).env("SORTIE_PASSWORD", password);
-        told(&tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends").expect("it runs"))
+    let run = async |user: &str, password: &str, arguments: &[&str]| {
+        let mut command = tokio::process::Command::new(sortie_tests::binaries::path("sortie"));
+        command.args(["--server", &fleet.url(), "--user", user]).args(arguments).env("SORTIE_PASSWORD", password);
+        tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends").expect("it runs")
     };
+    let as_user = async |user: &str, password: &str| told(&run(user, password, &["doctor", "--json"]).await);
     let refused = as_user("fleet", "wrong").await;
     let [finding] = refused.of("connection").try_into().expect("one finding");
     assert_eq!((refused.code, &finding["severity"]), (1, &json!("error")));
-    assert!(finding["remedy"].as_str().unwrap().contains("--creds"), "{finding}");
-    assert!(seen(&finding).contains("authorization violation"), "{finding}");
+    for way in ["--user NAME and SORTIE_PASSWORD", "--creds", "SORTIE_CREDS", "--nkey", "SORTIE_TOKEN", "--context"] {
+        assert!(finding["remedy"].as_str().unwrap().contains(way), "{way}: {finding}");
+    }
+    assert!(seen(&finding).contains("does not let user fleet with this password in"), "{finding}");
 
     let limited = as_user("asker", "right").await;
     let [finding] = limited.of("permissions").try_into().expect("one finding");
@@ -178,15 +182,35 @@ async fn wrong_credentials_and_missing_permissions_are_findings() -> Result<()> 
         assert!(seen(&finding).contains(words), "{words}: {finding}");
     }
     assert!(!seen(&finding).contains("look at streams"), "{finding}");
+    assert_eq!((limited.code, &finding["severity"]), (1, &json!("error")), "{finding}");
     // What it may not look at is unknown, and the rest goes on.
-    assert_eq!(limited.of("given-up")[0]["severity"], "unknown");
+    let [unknown] = limited.of("given-up").try_into().expect("one finding");
+    assert_eq!(unknown["severity"], "unknown");
+    assert_eq!(unknown["about"], "this user may not publish on $JS.API.CONSUMER.LIST.FLEET_REQUESTS");
     assert_eq!(limited.of("streams"), [] as [Value; 0]);
 
-    let mut unknown = tokio::process::Command::new(sortie_tests::binaries::path("sortie"));
-    unknown.args(["--server", &fleet.url(), "--user", "fleet", "why", "seq-1"]).env("SORTIE_PASSWORD", "wrong");
-    let unknown = tokio::time::timeout(PATIENCE, unknown.output()).await??;
-    assert_eq!(unknown.status.code(), Some(77), "{unknown:?}");
-    assert!(String::from_utf8_lossy(&unknown.stderr).contains("--creds"), "{unknown:?}");
+    // Who may not even ask what it may, or hears no answer, is told so once, and at once.
+    for (user, words) in [("blind", "may not look at streams, look at consumers, read"), ("deaf", "may not look at")] {
+        let output = run(user, "right", &["doctor"]).await;
+        let (text, errors) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+        assert_eq!((output.status.code(), errors.as_str()), (Some(1), ""), "no log lines beside it: {errors}");
+        assert!(text.contains("ERROR permissions: this user ") && text.contains(words), "{user}: {text}");
+        let unknown = text.lines().filter(|line| line.starts_with("unknown ")).count();
+        assert!(unknown <= 2, "{user}: {text}");
+        assert!(text.contains("streams, drift, limits, retention,"), "what is not seen is not well: {text}");
+    }
+    let submitted = run("blind", "right", &["submit", "echo", "1"]).await;
+    let errors = String::from_utf8(submitted.stderr)?;
+    assert_eq!(submitted.status.code(), Some(77), "{errors}");
+    let refused = "sortie: this user may not publish on fleet.request.echo\n";
+    assert!(errors.starts_with(refused) && errors.contains("SORTIE_PASSWORD"), "{errors}");
+    let submitted = run("asker", "right", &["submit", "echo", "1"]).await;
+    assert_eq!((submitted.status.code(), submitted.stderr.as_slice()), (Some(0), &b""[..]), "{submitted:?}");
+
+    let unknown = run("fleet", "wrong", &["why", "seq-1"]).await;
+    let errors = String::from_utf8(unknown.stderr)?;
+    assert_eq!(unknown.status.code(), Some(77), "{errors}");
+    assert!(errors.starts_with("sortie: ") && errors.contains("--user NAME and SORTIE_PASSWORD"), "{errors}");
 
     let allowed = as_user("fleet", "right").await;
     assert_eq!((allowed.of("connection"), allowed.of("permissions")), (Vec::new(), Vec::new()));

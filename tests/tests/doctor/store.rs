@@ -8,7 +8,7 @@ use serde_json::json;
 use sortie_tests::{Fleet, fleet::capability, until};
 use worker::{CapabilityConfig, Context, Failure};
 
-use crate::bystander::{PATIENCE, found, gone, remedy, repair, seen, start, why};
+use crate::bystander::{PATIENCE, found, gone, remedy, repair, seen, sortie, start, why};
 
 /// Room for the fleet's streams and little more.
 const STORE_BYTES_MAX: u64 = 8 << 20;
@@ -38,7 +38,19 @@ async fn fill(fleet: &Fleet) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_full() -> Result<()> {
     let fleet = Fleet::start_with(small_store()).await?;
+    let receipt = fleet.client.request(&capability("echo"), &1).submit().await?;
     fill(&fleet).await;
+    for cancel in [&["cancel", receipt.id().as_str()][..], &["cancel", "--capability", "echo"]] {
+        let output = sortie(&fleet, cancel).await;
+        let errors = String::from_utf8(output.stderr)?;
+        assert_eq!(output.status.code(), Some(75), "{errors}");
+        for words in ["a cancel is stored", "store takes none", "`sortie doctor`", "--events-kept", "--logs-bytes-max"]
+        {
+            assert!(errors.contains(words), "{words}: {errors}");
+        }
+    }
+    let refused = fleet.client.cancel(receipt.id()).await.unwrap_err();
+    assert_eq!(*refused.kind(), client::ErrorKind::StoreFull, "{refused}");
     let finding = found(&fleet, "store").await;
     assert_eq!(finding["severity"], "error", "{finding}");
     assert!(
@@ -51,6 +63,24 @@ async fn a_store_that_is_full() -> Result<()> {
     topology::purge(&fleet.connection, "FLEET_EVENTS", ">", None).await?;
     gone(&fleet, "store").await;
     fleet.client.request(&capability("echo"), &1).submit().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_full_of_log_lines() -> Result<()> {
+    let fleet = Fleet::start_with(Config { store_bytes_max: Some(8 << 20), ..Config::default() }).await?;
+    let output = sortie(&fleet, &["topology", "apply", "--logs-bytes-max", "7MB"]).await;
+    assert!(output.status.success(), "{output:?}");
+    let publisher = Publisher::new(&fleet.connection);
+    let line = Outgoing::new("fleet.log.words.a", "x".repeat(256 * 1024));
+    for _ in 0..25 {
+        publisher.publish(&line).await?;
+    }
+    fill(&fleet).await;
+    let finding = found(&fleet, "store").await;
+    assert_eq!(remedy(&finding), ["topology", "apply", "--logs-bytes-max", "2MB"], "{finding}");
+    repair(&fleet, &finding).await?;
+    gone(&fleet, "store").await;
     Ok(())
 }
 

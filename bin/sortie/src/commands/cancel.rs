@@ -3,7 +3,7 @@
 mod many;
 
 use clap::ArgGroup;
-use client::Cancellation;
+use client::{Cancellation, ErrorKind};
 use process::{ExitCode, Problem};
 use protocol::RequestId;
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ pub(crate) struct CancelArgs {
 
 pub(crate) async fn run(args: CancelArgs, session: &Session) -> Result<ExitCode, Problem> {
     let Some(id) = args.id else { return many::run(args.many, session).await };
-    session.audit("request-cancel", id.as_str(), Value::Null).await?;
+    record(session, id.as_str(), Value::Null).await?;
     match session.client().await?.cancel(&id).await.map_err(refusal::problem)? {
         Cancellation::Cancelled => {
             let document = json!({ "id": id, "cancelled": true });
@@ -52,4 +52,14 @@ pub(crate) async fn run(args: CancelArgs, session: &Session) -> Result<ExitCode,
             Ok(ExitCode::WorkFailed)
         }
     }
+}
+
+/// Records a cancel. A store that has no room for the record has none for the cancel either.
+async fn record(session: &Session, target: &str, detail: Value) -> Result<(), Problem> {
+    session.record("request-cancel", target, detail).await?.map_err(|error| {
+        let is_full = *error.kind() == ErrorKind::StoreFull;
+        let problem = refusal::problem(error);
+        let why = "a cancel is stored, as the request's outcome, and a full store takes none";
+        if is_full { Problem { message: format!("{why}: {}", problem.message), ..problem } } else { problem }
+    })
 }

@@ -5,7 +5,7 @@ pub(crate) mod options;
 
 use std::time::Duration;
 
-use client::{Acceptance, Client, RequestBuilder};
+use client::{Acceptance, Client, ErrorKind, RequestBuilder};
 use process::{ExitCode, Problem};
 use protocol::{
     Capability, Outcome, RequestId, Service, UniqueKey, codes, duration,
@@ -120,7 +120,12 @@ async fn stored(request: RequestBuilder<'_>, session: &Session) -> Result<ExitCo
 
 /// A request that nobody serves is accepted, because an agent may come; but whoever waits for it should know.
 pub(crate) async fn warn_unserved(client: &Client, capability: &Capability) -> Result<(), Problem> {
-    match client.service(capability).await.map_err(refusal::problem)? {
+    let service = match client.service(capability).await {
+        // Who only asks need not see who is there.
+        Err(error) if *error.kind() == ErrorKind::Forbidden => return Ok(()),
+        service => service.map_err(refusal::problem)?,
+    };
+    match service {
         Service::Served => {}
         Service::Paused => eprintln!(
             "warning: every agent that serves {capability} is paused; what is asked for waits until one is resumed \

@@ -1,6 +1,6 @@
 //! Direct gets.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -39,11 +39,17 @@ pub(super) async fn many(connection: Connection, stream: &str, body: String, tim
     let inbox = connection.new_inbox();
     let mut answers = connection.subscribe(inbox.clone()).await?;
     let question = Outgoing::new(format!("$JS.API.DIRECT.GET.{stream}"), body);
-    connection.publish_asking(question, inbox).await?;
+    let (subject, began) = (question.subject.clone(), Instant::now());
+    connection.publish_asking(question, inbox.clone()).await?;
+    let refused = connection.refused_asking(&subject, &inbox, began);
+    tokio::pin!(refused);
     let mut page = Page { messages: Vec::new(), next: None, remaining: Some(0) };
     loop {
         let silence = || Error::new(Kind::TimedOut, format!("reading {stream}: no answer"));
-        let answer = tokio::time::timeout(timeout, answers.next()).await.map_err(|_| silence())?;
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(timeout, answers.next()) => answer.map_err(|_| silence())?,
+            error = &mut refused => return Err(error.during(&format!("reading {stream}"))),
+        };
         let answer = answer.ok_or_else(silence)?;
         match said(&answer) {
             None => {

@@ -1,6 +1,9 @@
 //! What the broker allows to us.
 
-use broker::topology::inspect::{self, UserFacts};
+use broker::{
+    Kind,
+    topology::inspect::{self, UserFacts},
+};
 use protocol::{
     Capability, Lane, Namespace, Operator, RequestId, Subject,
     subject::{self, Verb},
@@ -8,29 +11,67 @@ use protocol::{
 };
 
 use super::Found;
-use crate::{Patient, finding::Finding};
+use crate::{
+    Patient,
+    finding::{CREDENTIALS, Finding},
+};
 
 pub(super) async fn permissions(patient: &Patient) -> Found {
-    let user = inspect::user(patient.connection()).await?;
-    let name = if user.user.is_empty() { "nobody in particular" } else { &user.user };
-    let wanted = needed(patient.namespace(), &patient.names().desired);
-    let missing: Vec<&str> =
-        wanted.iter().filter(|(subject, _)| !may_publish(&user, subject)).map(|(_, what)| *what).collect();
-    if missing.is_empty() {
-        return Ok(vec![Finding::ok(format!(
-            "we are {name} of account {}, and may do what an operator does",
-            user.account
-        ))]);
+    match inspect::user(patient.connection()).await {
+        Ok(user) => Ok(vec![judged(&user, patient)]),
+        Err(error) if error.kind() == Kind::Forbidden => Ok(vec![tried(patient).await]),
+        Err(error) => Err(error.into()),
     }
-    Ok(vec![
-        Finding::warning(format!("we are {name} of account {}, and may not {}", user.account, missing.join(", ")))
-            .remedy("give credentials that may, with --creds, --user or SORTIE_CREDS; what each role needs stands in nats-config/dev.conf")
-            .command("sortie doctor --creds FILE"),
-    ])
 }
 
-/// Subjects that an operator publishes on, with what each is for.
-fn needed(namespace: &Namespace, desired: &str) -> Vec<(String, &'static str)> {
+/// By what the server says that this user may.
+fn judged(user: &UserFacts, patient: &Patient) -> Finding {
+    let name = if user.user.is_empty() { "nobody in particular" } else { &user.user };
+    let wanted = needed(patient.namespace(), &patient.names().desired);
+    let missing: Vec<_> = wanted.iter().filter(|need| !may_publish(user, &need.subject)).collect();
+    if missing.is_empty() {
+        return Finding::ok(format!("we are {name} of account {}, and may do what an operator does", user.account));
+    }
+    let named: Vec<&str> = missing.iter().map(|need| need.what).collect();
+    let seen = format!("we are {name} of account {}, and may not {}", user.account, named.join(", "));
+    let is_blind = missing.iter().any(|need| need.is_look);
+    advised(if is_blind { Finding::error(seen + BLIND) } else { Finding::warning(seen) })
+}
+
+/// By what is refused, where the server does not even say who this user is.
+async fn tried(patient: &Patient) -> Finding {
+    let is_forbidden = |error: &broker::Error| error.kind() == Kind::Forbidden;
+    let streams = patient.all_streams().await.values().any(|facts| facts.as_ref().is_err_and(is_forbidden));
+    let queues = patient.queues().await.is_err_and(|unknown| unknown.is_forbidden);
+    let stored = patient.agents().await.is_err_and(|unknown| unknown.is_forbidden);
+    let looks = [(streams, "look at streams"), (queues, "look at consumers"), (stored, "read what is stored")];
+    let refused: Vec<&str> = looks.into_iter().filter(|(is_refused, _)| *is_refused).map(|(_, what)| what).collect();
+    if refused.is_empty() {
+        return Finding::unknown("this user may not ask what it may ($SYS.REQ.USER.INFO)");
+    }
+    advised(Finding::error(format!("this user may not {}{BLIND}", refused.join(", "))))
+}
+
+/// What follows where not even looking is allowed.
+const BLIND: &str = ": little could be examined";
+
+fn advised(finding: Finding) -> Finding {
+    finding
+        .remedy(format!("be somebody who may, {CREDENTIALS}; what each role needs stands in nats-config/dev.conf"))
+        .command("sortie doctor --user NAME")
+}
+
+/// A subject that an operator publishes on.
+struct Need {
+    subject: String,
+    /// What it is for.
+    what: &'static str,
+    /// Whether nothing can be seen without it.
+    is_look: bool,
+}
+
+/// All of them, by examples.
+fn needed(namespace: &Namespace, desired: &str) -> Vec<Need> {
     let sample = |name: &str| Capability::parse(name).ok();
     let mut all = vec![
         ("$JS.API.STREAM.INFO.X".to_owned(), "look at streams"),
@@ -47,7 +88,8 @@ fn needed(namespace: &Namespace, desired: &str) -> Vec<(String, &'static str)> {
     if let Ok(id) = RequestId::parse("x") {
         all.push((Subject::Outcome(id).render(namespace), "cancel requests"));
     }
-    all
+    let is_look = |what: &str| ["look at streams", "look at consumers", "read what is stored"].contains(&what);
+    all.into_iter().map(|(subject, what)| Need { subject, what, is_look: is_look(what) }).collect()
 }
 
 fn may_publish(user: &UserFacts, subject: &str) -> bool {

@@ -14,6 +14,9 @@ const WARNING_PERCENT: u64 = 80;
 /// A stream that holds this share of all that is stored is worth shortening.
 const SHARE_PERCENT: u64 = 10;
 
+/// The part of the log lines that is left where they take the room.
+const LOGS_PART: u64 = 4;
+
 /// How long the key lives that is written to learn whether the store takes it.
 const PROBE_TTL: Duration = Duration::from_secs(1);
 
@@ -73,12 +76,20 @@ async fn make_room(patient: &Patient, finding: Finding) -> Finding {
         largest.iter().find(|(name, _)| *name == stream).is_some_and(|(_, bytes)| percent(*bytes, all) >= SHARE_PERCENT)
     };
     // Events and log lines prove nothing: less of outcomes, dead letters or audit would cut short what was promised.
-    let kept = [(&names.events, "events-kept"), (&names.logs, "logs-kept")].into_iter().find(|(name, _)| holds(name));
     let more = "give the server more (max_file_store, and reload it)";
-    if let Some((stream, flag)) = kept {
-        return finding
-            .remedy(format!("{more}, or keep less of {stream}: a shorter retention makes room at once"))
-            .command(format!("sortie topology apply --{flag} 1h"));
+    let spare = largest.iter().find(|(name, _)| *name == names.events || *name == names.logs);
+    match spare.filter(|(name, _)| holds(name)) {
+        Some((name, _)) if *name == names.events => {
+            return finding
+                .remedy(format!("{more}, or keep less of {name}: a shorter retention makes room at once"))
+                .command("sortie topology apply --events-kept 1h");
+        }
+        Some((name, size)) => {
+            return finding
+                .remedy(format!("{more}, or keep less of {name}: the oldest lines go at once"))
+                .command(format!("sortie topology apply --logs-bytes-max {}MB", size / LOGS_PART / 1_000_000 + 1));
+        }
+        None => {}
     }
     if holds(&names.requests) || holds(&names.unique) {
         return finding

@@ -11,6 +11,7 @@ use protocol::{duration, topology};
 use super::Found;
 use crate::{
     Patient,
+    examine::NOT_ALLOWED,
     finding::{Finding, counted},
 };
 
@@ -25,7 +26,7 @@ const DEADLINES_IN_WINDOW: u32 = 3;
 
 pub(super) async fn answering(patient: &Patient) -> Found {
     let mut findings = Vec::new();
-    let mut missing = Vec::new();
+    let (mut missing, mut forbidden) = (Vec::new(), Vec::new());
     for (name, facts) in patient.all_streams().await {
         let Err(error) = facts else { continue };
         findings.push(match error.kind() {
@@ -40,22 +41,31 @@ pub(super) async fn answering(patient: &Patient) -> Found {
                     "on a cluster see that most servers run; else free space on the disk of the server, then restart that \
                      server: the stream answers only then",
                 ),
-            Kind::Forbidden => Finding::unknown(format!("{name}: {error}")).about(name),
+            Kind::Forbidden => {
+                forbidden.push(name.as_str());
+                continue;
+            }
             _ => Finding::error(format!("{name}: {error}")).about(name),
         });
     }
+    if !forbidden.is_empty() {
+        findings.push(Finding::unknown(NOT_ALLOWED).about(forbidden.join(", ")));
+    }
     if !missing.is_empty() {
         let finding = Finding::error(format!("{} not there: {}", counted(missing.len(), "stream"), missing.join(", ")));
-        findings.push(
-            finding
-                .remedy("make what is missing; nothing that is there is lost by it")
-                .command("sortie topology apply"),
-        );
+        let makes = "make what is missing; nothing that is there is lost by it";
+        let reserves = "the broker reserves 1GiB for log lines, less on a small store with --logs-bytes-max 8MB";
+        let remedy = match missing.contains(&patient.names().logs.as_str()) {
+            true => format!("{makes} ({reserves})"),
+            false => makes.to_owned(),
+        };
+        findings.push(finding.remedy(remedy).command("sortie topology apply"));
     }
     Ok(findings)
 }
 
 pub(super) async fn replicas(patient: &Patient) -> Found {
+    patient.is_sighted().await?;
     let is_cluster = inspect::server(patient.connection()).cluster.is_some();
     let mut findings = Vec::new();
     let mut alone = Vec::new();
@@ -111,6 +121,7 @@ fn copies(facts: &StreamFacts) -> Vec<Finding> {
 }
 
 pub(super) async fn consumer_cap(patient: &Patient) -> Found {
+    patient.is_sighted().await?;
     let mut findings = Vec::new();
     for facts in patient.streams().await {
         let name = &facts.stream.name;
@@ -132,6 +143,7 @@ pub(super) async fn consumer_cap(patient: &Patient) -> Found {
 
 /// Two workers may publish one retry, the second after the deadline of the first; the window makes one of them.
 pub(super) async fn duplicate_window(patient: &Patient) -> Found {
+    patient.is_sighted().await?;
     let (deadline, _) = topology::ack_deadline(patient.settings().await.replicas);
     let horizon = deadline * DEADLINES_IN_WINDOW;
     let mut findings = Vec::new();

@@ -10,12 +10,14 @@ use crate::{Patient, finding::Finding, queue::Queue};
 
 /// Differences that break no promise.
 pub(super) async fn drift(patient: &Patient) -> Found {
+    patient.is_sighted().await?;
     let drifts = drifts(patient).await.into_iter().filter(|drift| !drift.breaks_promise);
     Ok(drifts.map(|drift| mended(Finding::warning(told(&drift)), &drift)).collect())
 }
 
 /// A limit where nothing acknowledged may be deleted makes room by deleting it.
 pub(super) async fn limits(patient: &Patient) -> Found {
+    patient.is_sighted().await?;
     let drifts = drifts(patient).await.into_iter().filter(|drift| drift.breaks_promise);
     let finding = |drift: Drift| {
         let seen = format!("{}: what was acknowledged may be deleted or lost", told(&drift));
@@ -78,6 +80,7 @@ fn drifted(namespace: &Namespace, settings: &Settings, queue: &Queue) -> Option<
 
 /// How long things are kept is the operator's to choose, so it is no drift; what less than usual costs is told.
 pub(super) async fn retention(patient: &Patient) -> Found {
+    patient.is_sighted().await?;
     let shortened = shortened(patient.namespace(), &patient.settings().await);
     let finding = |short: Shortened| {
         Finding::warning(short.to_string())

@@ -4,6 +4,14 @@ use broker::{Error, Kind};
 
 use super::{ExitCode, ExitError};
 
+/// What to do where the broker does not know us, or does not allow it to us.
+pub const CREDENTIALS_ADVICE: &str = "say who you are with --user NAME and SORTIE_PASSWORD, --creds FILE (SORTIE_CREDS), \
+                                      --nkey FILE, SORTIE_TOKEN or --context NAME; or have that one allowed to do it";
+
+/// What to do where the broker's store is full.
+pub const STORE_FULL_ADVICE: &str = "make room first: `sortie doctor` says what takes it, and the command that gives some back \
+                                     (`sortie topology apply --events-kept 1h`, `--logs-bytes-max 8MB`); then try again";
+
 impl ExitError for Error {
     fn exit_code(&self) -> ExitCode {
         match self.kind() {
@@ -24,8 +32,8 @@ impl ExitError for Error {
             Kind::Unreachable => "start one with `sortie up`, or say where it is with --server or SORTIE_SERVER",
             Kind::TimedOut => "see whether the broker has a leader and its disk has room, then try again",
             Kind::NoResponders => "see whether JetStream is on, and what `sortie topology plan` would add",
-            Kind::Forbidden => "give other credentials with --creds or SORTIE_CREDS, or have these allowed to do it",
-            Kind::StoreFull => "make room in the broker's store, then try again",
+            Kind::Forbidden => CREDENTIALS_ADVICE,
+            Kind::StoreFull => STORE_FULL_ADVICE,
             _ => return None,
         };
         Some(advice.to_owned())

@@ -87,7 +87,7 @@ pub(super) async fn run(args: ManyArgs, session: &Session) -> Result<ExitCode, P
     let client = session.client().await?;
     if !args.dry_run {
         let target = filter.capability.as_ref().map_or("all", Capability::as_str);
-        session.audit("request-cancel", target, described(&filter)).await?;
+        super::record(session, target, described(&filter)).await?;
     }
     let meter = Meter::new(if args.dry_run { "looking" } else { "cancelling" }, None);
     let tally = client.cancel_many(&filter, args.dry_run, |tally| meter.at(tally.matched, "")).await;
