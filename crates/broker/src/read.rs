@@ -143,6 +143,15 @@ impl Reader {
         Ok(page)
     }
 
+    /// How many messages lie under a filter, without reading more than the first.
+    ///
+    /// # Errors
+    /// `TimedOut`, `NoResponders` when the stream is not there.
+    pub async fn count(&self, stream: &str, filter: &str) -> Result<u64, Error> {
+        let page = self.page(stream, filter, 1, 1).await?;
+        Ok(page.messages.len() as u64 + page.remaining.unwrap_or(0))
+    }
+
     /// The sequence of the first message under a filter that was stored at this moment or later; none where there is none.
     ///
     /// # Errors

@@ -72,6 +72,20 @@ impl Client {
         }
     }
 
+    /// How many dead letters are kept. The marks of replays lie in the same stream and do not count.
+    ///
+    /// # Errors
+    /// What asking says.
+    pub async fn dead_count(&self) -> Result<u64, Error> {
+        let stream = &self.names().dead;
+        let all = match broker::topology::stream_state(self.connection(), stream).await {
+            Ok(state) => state.messages,
+            Err(error) => return Err(self.explained(error, stream).await),
+        };
+        let marks = self.reader().count(stream, &subjects::replayed(self.namespace(), None)).await?;
+        Ok(all.saturating_sub(marks))
+    }
+
     /// The letter with its body, if that lives in an object.
     async fn with_letter_body(&self, mut stored: StoredLetter) -> StoredLetter {
         let Some(object) = stored.headers.get(header::PAYLOAD_REF) else { return stored };

@@ -156,6 +156,13 @@ pub enum Answer {
         /// Their slots.
         slots: usize,
     },
+    /// Workers died with it in their hands: some more, and it is set aside as poison.
+    Suspected {
+        /// How many, as far as is certain.
+        deaths: usize,
+        /// At how many it is set aside.
+        set_aside_at: u32,
+    },
     /// Others of its lane come first.
     Behind {
         /// How many.

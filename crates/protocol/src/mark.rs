@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AttemptRecord, InstanceId};
+use crate::{
+    AttemptRecord, InstanceId, Lane, Namespace,
+    topology::{Names, Source},
+};
 
 /// A poison mark: written by a worker before it decodes and runs a message that was delivered before, taken back by
 /// whoever gives the message back alive. Only a death leaves one.
@@ -34,6 +37,15 @@ pub fn mark_key(stream: &str, sequence: u64) -> String {
     format!("mark.{stream}.{sequence}")
 }
 
+/// The inverse of [`mark_key`]: stream, what kind of work lies in it, and sequence. A lane of the request stream stands for
+/// all of them.
+pub fn parse_mark_key(namespace: &Namespace, key: &str) -> Option<(String, Source, u64)> {
+    let (stream, sequence) = key.strip_prefix("mark.")?.rsplit_once('.')?;
+    let is_unique = stream == Names::of(namespace).unique;
+    let source = if is_unique { Source::Unique } else { Source::Lane(Lane::Normal) };
+    Some((stream.to_owned(), source, sequence.parse().ok()?))
+}
+
 /// The key of a unique request's tries.
 pub fn tries_key(stream: &str, sequence: u64) -> String {
     format!("tries.{stream}.{sequence}")
@@ -45,4 +57,18 @@ pub const PROBE_KEY: &str = "probe.store";
 /// The key of a JSON Schema that registry entries refer to by its digest.
 pub fn schema_key(digest: &str) -> String {
     format!("schema.{digest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_names_its_message() {
+        let fleet = Namespace::default();
+        for (stream, source) in [("FLEET_REQUESTS", Source::Lane(Lane::Normal)), ("FLEET_UNIQUE", Source::Unique)] {
+            assert_eq!(parse_mark_key(&fleet, &mark_key(stream, 7)), Some((stream.to_owned(), source, 7)));
+        }
+        assert_eq!((parse_mark_key(&fleet, "schema.x"), parse_mark_key(&fleet, "mark.S.x")), (None, None));
+    }
 }

@@ -93,7 +93,13 @@ async fn a_message_that_kills_its_workers() -> Result<()> {
     let finding = found(&fleet, "poison").await;
     assert_eq!(finding["about"], receipt.id().as_str(), "{finding}");
     assert!(seen(&finding).contains("fleet.request.work") && seen(&finding).contains("died"), "{finding}");
+    assert!(seen(&finding).contains("2 workers died with it") || seen(&finding).contains("3 workers"), "{finding}");
     assert_eq!(remedy(&finding), ["cancel", receipt.id().as_str()]);
+    until("why says so too", PATIENCE, || async {
+        let told = sortie(&fleet, &["why", receipt.id().as_str()]).await;
+        String::from_utf8_lossy(&told.stdout).contains("workers that died; at 3 it is set aside").then_some(())
+    })
+    .await;
     // Left alone, the third sets it aside; its story is a finding until somebody has read it and dropped it.
     let outcome = receipt.outcome(PATIENCE).await?;
     assert_eq!(
@@ -104,7 +110,9 @@ async fn a_message_that_kills_its_workers() -> Result<()> {
     let finding = found(&fleet, "dead-letters").await;
     assert!(seen(&finding).contains("work: 1 request given up") && seen(&finding).contains("poison"), "{finding}");
     let story = sortie(&fleet, &remedy(&finding)).await;
-    assert!(String::from_utf8_lossy(&story.stdout).contains("workers died"), "{story:?}");
+    let story = String::from_utf8_lossy(&story.stdout).into_owned();
+    assert!(story.contains("workers died") && story.contains("lane        normal"), "{story}");
+    assert_eq!(story.matches("\nkilled ").count(), 3, "{story}");
     assert_eq!(why(&fleet, receipt.id().as_str()).await, "dead");
     let dropped = sortie(&fleet, &["dead", "drop", receipt.id().as_str()]).await;
     assert!(dropped.status.success(), "{dropped:?}");

@@ -100,8 +100,11 @@ async fn a_schedule_that_is_overdue() -> Result<()> {
     fill(&fleet).await;
     // The broker tries once, when it is due, fails, and forgets it until it restarts.
     let finding = found(&fleet, "overdue").await;
-    assert_eq!((&finding["severity"], &finding["about"]), (&json!("error"), &json!(receipt.id().as_str())));
+    assert_eq!((&finding["severity"], &finding["about"]), (&json!("error"), &json!("echo")));
+    assert!(seen(&finding).contains(receipt.id().as_str()), "{finding}");
     assert_eq!(why(&fleet, receipt.id().as_str()).await, "scheduled");
+    let told = sortie(&fleet, &["why", receipt.id().as_str()]).await;
+    assert!(String::from_utf8_lossy(&told.stdout).contains("waits for attempt 2 and is overdue by "), "{told:?}");
     topology::purge(&fleet.connection, "FLEET_EVENTS", ">", None).await?;
     let mut coordinator = start(&fleet, &remedy(&finding));
     assert_eq!(receipt.outcome(PATIENCE).await?.result::<u32>().unwrap(), 1);

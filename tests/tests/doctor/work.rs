@@ -99,11 +99,18 @@ async fn a_delivery_that_is_exhausted_and_that_no_consumer_counts() -> Result<()
     let finding = found(&fleet, "dead-letters").await;
     assert_eq!(remedy(&finding), ["dead", "show", "order-17"]);
     assert_eq!(why(&fleet, "order-17").await, "dead");
-    let dropped = sortie(&fleet, &["dead", "drop", "order-17"]).await;
-    assert!(dropped.status.success(), "{dropped:?}");
+    // Sent again it is nobody's worry any more, and its mark is no letter.
+    let replayed = sortie(&fleet, &["dead", "replay", "order-17"]).await;
+    assert!(replayed.status.success(), "{replayed:?}");
+    let pour = |_: worker::Context, input: u32| async move { Ok::<_, worker::Failure>(input) };
+    let worker = fleet.run(fleet.worker("kettle").capability("tea", pour), "tea").await?;
     gone(&fleet, "dead-letters").await;
+    let top: serde_json::Value = serde_json::from_slice(&sortie(&fleet, &["top", "--once", "--json"]).await.stdout)?;
+    assert_eq!((&top["dead"], &top["last_failures"]), (&json!(1), &json!([])));
+    let check = sortie(&fleet, &["check", "dead", "--warn", "1"]).await;
+    assert!(check.status.success(), "{check:?}");
     coordinator.kill().await?;
-    Ok(())
+    worker.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,6 +160,8 @@ async fn a_breaker_that_is_open() -> Result<()> {
     let config = CapabilityConfig::default().retry(retry);
     let builder = fleet.worker("pay").shared(Arc::clone(&is_mended)).capability_with("pay", config, calls);
     let worker = fleet.run(builder.circuit_breaker(bank), "pay").await?;
+    let mut coordinator = start(&fleet, &["process", "coordinator"]);
+    gone(&fleet, "coordinator").await;
     let receipt = fleet.client.request(&capability("pay"), &7).submit().await?;
     let finding = found(&fleet, "breaker").await;
     assert_eq!((&finding["severity"], &finding["about"]), (&json!("warning"), &json!("bank")));
@@ -162,6 +171,13 @@ async fn a_breaker_that_is_open() -> Result<()> {
         ["breaker_open", "scheduled"].contains(&answer.as_str()).then_some(())
     };
     until("it waits for the breaker", PATIENCE, waits).await;
+    // Letting the queue go on is not what helps, and says so.
+    let resumed = sortie(&fleet, &["queues", "resume", "pay"]).await;
+    let told = String::from_utf8_lossy(&resumed.stdout).into_owned();
+    assert!(
+        told.contains("circuit breaker bank keeps it back") && told.contains("sortie breaker reset bank"),
+        "{resumed:?}"
+    );
     is_mended.store(true, Ordering::Relaxed);
     repair(&fleet, &finding).await?;
     gone(&fleet, "breaker").await;
@@ -171,5 +187,6 @@ async fn a_breaker_that_is_open() -> Result<()> {
         outcome.result::<u32>().ok()
     };
     assert_eq!(until("calls go through again", PATIENCE, done).await, 8);
+    coordinator.kill().await?;
     worker.stop().await
 }

@@ -57,9 +57,17 @@ fn told(output: Output, report: &Report, all: bool) -> String {
     }
     let counts = report.counts;
     text + &format!(
-        "{} errors, {} warnings, {} unknown, {} as they should be\n",
-        counts.error, counts.warning, counts.unknown, counts.ok
+        "{}, {}, {} unknown, {} as {} should be\n",
+        counted(counts.error, "error"),
+        counted(counts.warning, "warning"),
+        counts.unknown,
+        counts.ok,
+        if counts.ok == 1 { "it" } else { "they" },
     )
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// What could not be examined for one reason stands in one line.

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use client::Scheduled;
 use process::{ExitCode, Problem};
-use protocol::{Capability, time};
+use protocol::{Capability, time, topology::Source};
 
 use crate::{output::Output, refusal, session::Session};
 
@@ -49,7 +49,7 @@ fn table(output: Output, waiting: &[Scheduled]) -> String {
             request.due.map_or_else(|| "unknown".to_owned(), time::format),
             request.id.to_string(),
             request.capability.as_ref().map(Capability::to_string).unwrap_or_default(),
-            request.lane.token().to_owned(),
+            Source::Lane(request.lane).to_string(),
             request.attempt.to_string(),
             request.snoozed_for.clone().or_else(|| request.last_failure.clone()).unwrap_or_default(),
         ]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use client::{Answer, Why, WhyAsk};
 use process::{ExitCode, Problem};
 use protocol::{Capability, RequestId, breaker::State, duration, time, time::Timestamp};
@@ -46,7 +47,8 @@ pub(crate) async fn run(args: WhyArgs, session: &Session) -> Result<ExitCode, Pr
     let why = client.why(&id, &ask).await.map_err(refusal::problem)?;
     if !why.answer.is_found() && !session.output().is_json() {
         let sentence = sentence(&why, &why.answer, Timestamp::default());
-        return Err(Problem::new(ExitCode::WorkFailed, format!("request {id} {sentence}")).advise(advice(&why)));
+        return Err(Problem::new(ExitCode::WorkFailed, format!("request {id} {sentence}"))
+            .advise(advice(&why, Timestamp::default())));
     }
     let now = client.now().await.map_err(refusal::problem)?;
     session.output().show(&why, || human(&why, now))?;
@@ -62,7 +64,7 @@ fn human(why: &Why, now: Timestamp) -> String {
     };
     let mut lines = vec![format!("request {}{place} {}", why.id, sentence(why, &why.answer, now))];
     lines.extend(why.besides.iter().map(|answer| format!("  besides, it {}", sentence(why, answer, now))));
-    lines.push(format!("  {}", advice(why)));
+    lines.push(format!("  {}", advice(why, now)));
     lines.join("\n")
 }
 
@@ -77,13 +79,13 @@ fn sentence(why: &Why, answer: &Answer, now: Timestamp) -> String {
         Answer::Cancelled => "was cancelled".to_owned(),
         Answer::Expired => "expired: its deadline passed before it was done".to_owned(),
         Answer::Scheduled { due, attempt, after, put_off_for } => match (after, put_off_for) {
-            (_, Some(code)) => format!("was put off{} ({})", until(*due), printable(code)),
+            (_, Some(code)) => format!("was put off{} ({})", come(*due, now), printable(code)),
             (Some(code), None) => {
-                format!("waits for attempt {attempt}{}, after {}", until(*due), printable(code))
+                format!("waits for attempt {attempt}{}, after {}", come(*due, now), printable(code))
             }
-            (None, None) => format!("waits for its time{}", until(*due)),
+            (None, None) => format!("waits for its time{}", come(*due, now)),
         },
-        Answer::RateLimited { due } => format!("was put off by a rate limit{}", until(*due)),
+        Answer::RateLimited { due } => format!("was put off by a rate limit{}", come(*due, now)),
         Answer::Running { instance, kind, host, attempt, since } => {
             format!("runs since {} on {kind} {instance} at {host}, attempt {attempt}", age(*since, now))
         }
@@ -126,6 +128,9 @@ fn sentence(why: &Why, answer: &Answer, now: Timestamp) -> String {
                 .to_owned(),
             _ => format!("waits: no slot is free ({} of {})", count(*slots, "slot"), count(*agents, "agent")),
         },
+        Answer::Suspected { deaths, set_aside_at } => {
+            format!("was in the hands of {} that died; at {set_aside_at} it is set aside as poison", count(*deaths, "worker"))
+        }
         Answer::Behind { others: 1 } => "waits behind one other of its lane".to_owned(),
         Answer::Behind { others } => format!("waits behind {others} others of its lane"),
         Answer::Next => "is the next one: nothing keeps it back".to_owned(),
@@ -149,8 +154,25 @@ fn until(moment: Option<Timestamp>) -> String {
     moment.map(|moment| format!(" until {}", time::format(moment))).unwrap_or_default()
 }
 
+/// How late a schedule must be to be called so: the broker may be firing it.
+const OVERDUE_BY: TimeDelta = TimeDelta::seconds(5);
+
+fn is_overdue(due: Timestamp, now: Timestamp) -> bool {
+    now - due > OVERDUE_BY
+}
+
+/// Until when it waits, or since when it should not.
+fn come(due: Option<Timestamp>, now: Timestamp) -> String {
+    match due {
+        Some(due) if is_overdue(due, now) => {
+            format!(" and is overdue by {}: its schedule has not fired", age(due, now))
+        }
+        due => until(due),
+    }
+}
+
 /// The command that helps next.
-fn advice(why: &Why) -> String {
+fn advice(why: &Why, now: Timestamp) -> String {
     let id = &why.id;
     let capability = why.capability.as_ref().map_or_else(|| "<capability>".to_owned(), ToString::to_string);
     let lane = why.lane.map_or_else(String::new, |lane| format!(" --lane {lane}"));
@@ -160,6 +182,9 @@ fn advice(why: &Why) -> String {
         }
         Answer::Dead { .. } => {
             format!("`sortie dead show {id}` tells the whole story, `sortie dead replay {id}` sends it again")
+        }
+        Answer::Scheduled { due: Some(due), .. } | Answer::RateLimited { due: Some(due) } if is_overdue(*due, now) => {
+            "a coordinator publishes it again within a minute: is one running? `sortie doctor` says".to_owned()
         }
         Answer::Scheduled { .. } | Answer::RateLimited { .. } | Answer::Retrying { .. } => {
             format!("`sortie outcome {id} --wait` waits for it, `sortie cancel {id}` gives it up")
@@ -189,7 +214,7 @@ fn advice(why: &Why) -> String {
                 "`sortie queues --capability {capability}` shows how fast it goes; more agents or slots make it faster"
             )
         }
-        Answer::Next => format!("`sortie outcome {id} --wait` waits for it"),
+        Answer::Next | Answer::Suspected { .. } => format!("`sortie outcome {id} --wait` waits for it"),
         Answer::Forgotten => "outcomes are kept for 24 h unless `sortie topology apply` says otherwise".to_owned(),
         Answer::NotFound { was_all: true, .. } => {
             "it was never submitted, or ended longer ago than outcomes are kept".to_owned()

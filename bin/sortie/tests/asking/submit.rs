@@ -109,6 +109,8 @@ async fn a_delayed_request_is_listed_and_cancelled() {
     let ended = sortie(&url, &["submit", "echo", "1", "--delay", "2h", "--id", "a", "--header", "X-Tenant=blue"]).await;
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(sortie(&url, &["later", "list", "--json"]).await.json()[0]["id"], json!("a"));
+    let table = sortie(&url, &["later", "list"]).await;
+    assert!(table.out.contains(" normal "), "{table:?}");
     assert_eq!(sortie(&url, &["cancel", "a"]).await.code, 0);
     assert_eq!(sortie(&url, &["later", "list", "--json"]).await.json(), json!([]));
 }

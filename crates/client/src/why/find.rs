@@ -7,6 +7,7 @@ use futures_util::{StreamExt, stream};
 use protocol::{
     Capability, InstanceId, Origin, Request, RequestId, Status, Subject,
     control::{InHand, Inspection},
+    limits,
     mark::{UniqueTries, tries_key},
     registry::{AgentEntry, State},
     subject::{Verb, filter},
@@ -59,7 +60,7 @@ impl Client {
         let issued = issued.and_then(|message| self.place_of(message));
         let capability = issued.as_ref().map(|found| &found.capability).or(ask.capability.as_ref());
         if let Some((agent, in_hand)) = self.who_has(id, capability).await? {
-            return Ok(running(id, &agent, in_hand));
+            return self.with_deaths(running(id, &agent, in_hand)).await;
         }
         let scan = match (issued, id.origin()) {
             (Some(found), _) => Scan { found: Some(found), ..Scan::default() },
@@ -68,7 +69,7 @@ impl Client {
             (None, _) => self.scan(id, ask).await?,
         };
         if let Some(found) = scan.found {
-            return self.why_in_queue(id, found).await;
+            return self.with_deaths(self.why_in_queue(id, found).await?).await;
         }
         // It may have gone on while it was looked for.
         if let Some(why) = self.why_by_subject(id).await? {
@@ -114,6 +115,18 @@ impl Client {
             let answer = Answer::scheduled(waiting.due, waiting.attempt, waiting.last_failure, waiting.snoozed_for);
             why(waiting.capability, Some(Source::Lane(waiting.lane)), answer)
         }))
+    }
+
+    /// With who died of it so far, where it was delivered again.
+    async fn with_deaths(&self, mut why: Why) -> Result<Why, Error> {
+        let suspects = self.suspects().await?;
+        if let Some(suspect) = suspects.iter().find(|suspect| suspect.id == why.id) {
+            let agents = self.agents().await?;
+            let deaths = suspect.deaths(&agents.iter().map(|agent| &agent.instance).collect());
+            let suspected = Answer::Suspected { deaths, set_aside_at: limits::POISON_MARKS };
+            why.besides.extend((deaths > 0).then_some(suspected));
+        }
+        Ok(why)
     }
 
     fn place_of(&self, message: StoredMessage) -> Option<Found> {

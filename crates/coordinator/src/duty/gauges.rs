@@ -107,6 +107,9 @@ impl Duty for Gauges {
         let queues = queues(&self.post).await?;
         let scheduled = self.scheduled(&queues).await?;
         let dead = topology::stream_state(&self.post.connection, &self.post.names.dead).await?.messages;
+        // The marks of replays lie in the same stream.
+        let marks = filter::replayed(self.post.namespace(), None);
+        let dead = dead.saturating_sub(self.post.reader.count(&self.post.names.dead, &marks).await?);
         let agents = self.post.agents().await?;
         let store = topology::inspect::account(&self.post.connection).await?;
         let asked: Vec<_> = queues.iter().map(|queue| self.figures(queue, now)).collect();

@@ -63,10 +63,17 @@ pub(super) async fn answering(patient: &Patient) -> Found {
             Kind::NoResponders => Finding::warning(format!("{name} is registered, and not connected"))
                 .about(&agent.instance)
                 .remedy(
-                    "it died, or lost its connection, within the last half minute; what it had comes back by itself",
-                )
-                .command(format!("sortie agents list --capability {}", first_capability(&agent))),
-            _ => restarted(Finding::error(format!("{name} is connected and does not answer: it hangs")), &agent),
+                    "it died, or lost its connection, within the last half minute: start it again, if nobody else serves \
+                     the same; what it had in hand comes back by itself",
+                ),
+            _ => Finding::error(format!("{name} is connected and does not answer: it hangs"))
+                .about(&agent.instance)
+                .remedy(format!(
+                    "who hangs hears no restart: end process {pid} on {} (`kill -9 {pid}`) and start it again; what it had \
+                     in hand comes back by itself",
+                    agent.host,
+                    pid = agent.pid
+                )),
         });
     }
     Ok(findings)
@@ -129,7 +136,7 @@ fn restarted(finding: Finding, agent: &AgentEntry) -> Finding {
     finding
         .about(&agent.instance)
         .remedy(format!(
-            "restart it; if it does not hear that, end process {} on {}: its work goes to others",
+            "restart it; if it does not hear that, or is no longer listed, end process {} on {}: its work goes to others",
             agent.pid, agent.host
         ))
         .command(format!("sortie agents restart {}", agent.instance))
@@ -137,10 +144,6 @@ fn restarted(finding: Finding, agent: &AgentEntry) -> Finding {
 
 fn named(agent: &AgentEntry) -> String {
     format!("{} {} ({}:{})", agent.kind, agent.instance, agent.host, agent.pid)
-}
-
-fn first_capability(agent: &AgentEntry) -> &str {
-    agent.capabilities.first().map_or("", |served| served.name.as_str())
 }
 
 #[cfg(test)]

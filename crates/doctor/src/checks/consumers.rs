@@ -50,12 +50,10 @@ pub(super) async fn ack_deadline(patient: &Patient) -> Found {
                 duration::format(std::time::Duration::from_secs(idle.as_secs())),
                 duration::format(deadline),
             );
-            findings.push(
-                Finding::warning(seen)
-                    .about(queue.name())
-                    .remedy("see who serves it; a worker in another language extends by `+WPI` on the reply subject")
-                    .command(format!("sortie agents list --capability {}", queue.capability)),
-            );
+            findings.push(Finding::warning(seen).about(queue.name()).remedy(
+                "nothing need be done where workers died: whoever is left does it again; a worker in another \
+                         language must extend by `+WPI` on the reply subject, or have less to do in one request",
+            ));
         }
     }
     Ok(findings)

@@ -1,6 +1,6 @@
 //! Work that does not move.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use client::QueuesAsk;
 use protocol::{
@@ -170,19 +170,56 @@ async fn named(patient: &Patient, queue: &Queue) -> Vec<RequestId> {
 pub(super) async fn overdue(patient: &Patient) -> Found {
     let now = patient.now().await?;
     let waiting = patient.client().later(SCHEDULES_MAX).await?;
-    let late = waiting.iter().filter_map(|schedule| {
-        let late = (now - schedule.due?).to_std().ok()?;
-        (late > OVERDUE_BY).then_some((schedule, late))
-    });
-    let finding = |(schedule, late): (&client::Scheduled, Duration)| {
-        let late = duration::format(Duration::from_secs(late.as_secs()));
-        Finding::error(format!(
-            "request {} should have been tried {late} ago, and its schedule has not fired",
-            schedule.id
-        ))
-        .about(&schedule.id)
+    let mut late: BTreeMap<Option<&Capability>, Vec<(&RequestId, Duration)>> = BTreeMap::new();
+    for schedule in &waiting {
+        let by = schedule.due.and_then(|due| (now - due).to_std().ok()).unwrap_or_default();
+        if by > OVERDUE_BY {
+            late.entry(schedule.capability.as_ref()).or_default().push((&schedule.id, by));
+        }
+    }
+    Ok(late.into_iter().map(|(capability, late)| overdue_of(capability, &late)).collect())
+}
+
+/// One cause keeps them all, so they are one finding.
+fn overdue_of(capability: Option<&Capability>, late: &[(&RequestId, Duration)]) -> Finding {
+    let named: Vec<&str> = late.iter().take(NAMED_MAX).map(|(id, _)| id.as_str()).collect();
+    let more = if late.len() > NAMED_MAX { " and others" } else { "" };
+    let longest = late.iter().map(|(_, by)| by.as_secs()).max().unwrap_or_default();
+    let longest = duration::format(Duration::from_secs(longest));
+    let what = capability.map_or_else(|| "what has no target".to_owned(), ToString::to_string);
+    let seen = match late {
+        [_] => format!("1 request should have been tried {longest} ago, and its schedule has not fired"),
+        _ => format!(
+            "{} requests should have been tried up to {longest} ago, and their schedules have not fired",
+            late.len()
+        ),
+    };
+    let finding = Finding::error(format!("{what}: {seen}: {}{more}", named.join(", ")));
+    let finding = match capability {
+        Some(capability) => finding.about(capability),
+        None => finding,
+    };
+    finding
         .remedy("a coordinator publishes overdue schedules again, each minute and at once when the store has room")
         .command("sortie process coordinator")
-    };
-    Ok(late.map(finding).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_overdue_for_one_cause_is_one_finding() {
+        let ids: Vec<RequestId> = (0..20).map(|n| RequestId::parse(&format!("r{n}")).unwrap()).collect();
+        let late: Vec<_> = ids.iter().zip(1..).map(|(id, second)| (id, Duration::from_secs(second))).collect();
+        let pay = Capability::parse("pay").unwrap();
+        let found = overdue_of(Some(&pay), &late);
+        assert_eq!(found.about.as_deref(), Some("pay"));
+        assert_eq!(
+            found.seen,
+            "pay: 20 requests should have been tried up to 20s ago, and their schedules have not fired: r0, r1, r2 and others"
+        );
+        let one = overdue_of(Some(&pay), &late[..1]);
+        assert!(one.seen.ends_with("its schedule has not fired: r0"), "{}", one.seen);
+    }
 }

@@ -2,7 +2,7 @@
 
 use client::{CronEntry, CronState};
 use process::{ExitCode, Problem};
-use protocol::{CronName, CronSpec, cron::Overlap, duration, limits, time};
+use protocol::{CronName, CronSpec, cron::Overlap, duration, limits, time, topology::Source};
 
 use crate::{output::Output, refusal, session::Session};
 
@@ -54,7 +54,7 @@ fn lines(entry: &CronEntry) -> String {
     }
     if let Some(spec) = &entry.spec {
         lines.push(("capability", spec.capability.to_string()));
-        lines.push(("lane", spec.lane.token().replace("request", "normal")));
+        lines.push(("lane", Source::Lane(spec.lane).to_string()));
         lines.push(("overlap", overlap(spec).to_owned()));
         let optional = [
             ("timeout", spec.timeout.map(duration::format)),

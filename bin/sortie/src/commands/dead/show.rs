@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use client::dead::{Followed, Story};
 use process::{ExitCode, Problem};
-use protocol::{AttemptRecord, DeadLetter, Headers, InstanceId, RequestId, dead_letter, header, limits, time};
+use protocol::{
+    AttemptRecord, DeadLetter, Headers, InstanceId, RequestId, codes, dead_letter, header, limits, time,
+    topology::Source,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -81,7 +84,7 @@ fn human(story: &Story, headers: &[(String, String)]) -> String {
         }
     };
     line("capability", letter.capability.as_str());
-    line("lane", letter.lane.token());
+    line("lane", Source::Lane(letter.lane).token());
     line("code", &letter.failure.code);
     line("category", json!(letter.failure.category).as_str().unwrap_or_default());
     line("message", &letter.failure.message);
@@ -92,6 +95,10 @@ fn human(story: &Story, headers: &[(String, String)]) -> String {
     line("published", &letter.published_at.map(time::format).unwrap_or_default());
     line("given up", &time::format(letter.dead_at));
     line("by", &agent(letter.instance.as_ref(), letter.version.as_deref(), "the coordinator"));
+    // Who takes a message fresh leaves no mark: the first death is known by its coming again.
+    if letter.failure.code == codes::POISON && letter.killed.len() < limits::POISON_MARKS as usize {
+        line("killed", "the first that took it, whose name nobody noted");
+    }
     for instance in &letter.killed {
         line("killed", instance.as_str());
     }

@@ -6,6 +6,7 @@ use client::{Client, Fulfilment};
 use process::{ExitCode, Problem};
 use protocol::{
     Capability,
+    breaker::State,
     desired::{LIMIT_MAX, LimitWish, PauseWish, pause_end},
     duration, time,
     topology::Source,
@@ -118,7 +119,18 @@ pub(super) async fn resume(args: ResumeArgs, session: &Session) -> Result<ExitCo
     let client = session.client().await?;
     session.audit("queue-resume", capability.as_str(), json!({ "lanes": tokens(&lane.sources()) })).await?;
     client.resume_queues(&capability, &lane.sources()).await.map_err(refusal::problem)?;
-    tell(session, client, &capability, lane, "resumed", "resumed").await
+    let breakers = client.breakers().await.map_err(refusal::problem)?;
+    let pausing = breakers.iter().filter(|one| one.now != State::Closed && one.breaker.pauses.contains(&capability));
+    let done = match pausing.map(|one| one.name.as_str()).collect::<Vec<_>>().as_slice() {
+        [] => "resumed".to_owned(),
+        names => format!(
+            "resumed, but circuit breaker {} keeps it back until what is called works again (`sortie breaker list`; \
+             `sortie breaker reset {}` closes it at once)",
+            names.join(", "),
+            names[0]
+        ),
+    };
+    tell(session, client, &capability, lane, "resumed", &done).await
 }
 
 pub(super) async fn limit(args: LimitArgs, session: &Session) -> Result<ExitCode, Problem> {

@@ -96,13 +96,16 @@ impl Looker {
 
     async fn totals(&self) -> Result<Totals, Error> {
         let state = |stream| broker::topology::stream_state(self.client.connection(), stream);
-        let (outcomes, dead) = tokio::join!(state(&self.names.outcomes), state(&self.names.dead));
-        let (outcomes, dead) = (outcomes?, dead?);
+        let (outcomes, dead, kept) =
+            tokio::join!(state(&self.names.outcomes), state(&self.names.dead), self.client.dead_count());
+        let (outcomes, dead, dead_kept) = (outcomes?, dead?, kept?);
+        // What the stream holds besides letters are the marks of replays.
+        let marks = dead.messages.saturating_sub(dead_kept);
         Ok(Totals {
             at: Instant::now(),
             outcomes: outcomes.last_sequence,
-            dead: dead.last_sequence,
-            dead_kept: dead.messages,
+            dead: dead.last_sequence.saturating_sub(marks),
+            dead_kept,
         })
     }
 }

@@ -9,7 +9,7 @@ fn at(second: u32) -> Timestamp {
 #[test]
 fn every_answer_is_a_sentence_with_what_helps_next() {
     let text = |text: &str| Some(text.to_owned());
-    let scheduled = |after, put_off_for| Answer::Scheduled { due: Some(at(30)), attempt: 2, after, put_off_for };
+    let scheduled = |after, put_off_for, due| Answer::Scheduled { due: Some(at(due)), attempt: 2, after, put_off_for };
     let pause = |by: Option<&str>, until| Answer::Paused {
         by: by.map(Operator::nearest),
         reason: text("disk\nfull"),
@@ -26,10 +26,12 @@ fn every_answer_is_a_sentence_with_what_helps_next() {
         Answer::Dead { code: "no_such_page".to_owned(), message: "page 7 of 3".to_owned(), attempt: 3 },
         Answer::Cancelled,
         Answer::Expired,
-        scheduled(None, None),
-        scheduled(text("bank_busy"), None),
-        scheduled(None, text("circuit_open")),
-        Answer::RateLimited { due: Some(at(30)) },
+        scheduled(None, None, 30),
+        scheduled(None, None, 50),
+        scheduled(text("bank_busy"), None, 30),
+        scheduled(text("bank_busy"), None, 50),
+        scheduled(None, text("circuit_open"), 50),
+        Answer::RateLimited { due: Some(at(50)) },
         Answer::Running {
             instance: InstanceId::parse("ins_1").unwrap(),
             kind: Kind::parse("resizer").unwrap(),
@@ -63,10 +65,10 @@ fn every_answer_is_a_sentence_with_what_helps_next() {
             id: RequestId::parse("order-17").unwrap(),
             capability: Some(Capability::parse("resize").unwrap()),
             lane: Some(Source::Lane(Lane::Normal)),
-            besides: if matches!(answer, Answer::Paused { .. }) {
-                vec![Answer::Unserved { was_delivered: false }]
-            } else {
-                Vec::new()
+            besides: match answer {
+                Answer::Paused { .. } => vec![Answer::Unserved { was_delivered: false }],
+                Answer::Running { .. } => vec![Answer::Suspected { deaths: 2, set_aside_at: 3 }],
+                _ => Vec::new(),
             },
             answer,
         };
