@@ -99,6 +99,22 @@ codes! {
     DRAINING = "draining", Process, Low, false;
     /// An expression of a workflow has no value.
     EXPRESSION_FAILED = "expression_failed", Validation, Medium, false;
+    /// The definition of a workflow cannot be run.
+    DEFINITION_INVALID = "definition_invalid", Configuration, High, false;
+    /// A step of a run failed for good.
+    STEP_FAILED = "step_failed", Execution, Medium, false;
+    /// Too many items of a list failed.
+    ITEMS_FAILED = "items_failed", Execution, Medium, false;
+    /// No branch of a race succeeded.
+    RACE_LOST = "race_lost", Execution, Medium, false;
+    /// A step was repeated as often as it may, and it was not enough.
+    TURNS_EXHAUSTED = "turns_exhausted", Execution, Medium, false;
+    /// The signal that a step waited for did not come in time.
+    SIGNAL_TIMEOUT = "signal_timeout", Timeout, Medium, false;
+    /// The run took longer than its workflow says.
+    RUN_TIMEOUT = "run_timeout", Timeout, Medium, false;
+    /// There are as many runs of the workflow, or of the key, as there may be at once.
+    RUN_LIMIT_REACHED = "run_limit_reached", Resource, Low, true;
 }
 
 /// What is known of a code, if it is one of ours.

@@ -1,5 +1,7 @@
 //! What a run's log consists of.
 
+mod read;
+
 use chrono::{DateTime, Utc};
 use protocol::{Failure, InstanceId, Lane, RequestId, RunId, Status, StepName};
 use serde::{Deserialize, Serialize};
@@ -30,7 +32,7 @@ pub enum Event {
         /// The item, turn or branch, else 0.
         item: u64,
         /// How.
-        outcome: StepOutcome,
+        outcome: Box<StepOutcome>,
     },
     /// A schedule that has not fired yet: `timer.<t>`. It tells nothing that the engine needs.
     TimerSet(TimerName),

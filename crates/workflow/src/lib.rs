@@ -14,8 +14,13 @@ pub mod expression;
 pub mod fact;
 mod payload;
 pub mod plan;
+mod program;
+pub mod state;
 pub mod template;
 pub mod validate;
+
+#[cfg(test)]
+mod tests;
 
 pub use command::Command;
 pub use definition::Definition;
@@ -23,5 +28,7 @@ pub use expression::{Expression, Scope, StepInScope};
 pub use fact::Fact;
 pub use payload::Payload;
 pub use plan::Plan;
+pub use program::Program;
+pub use state::{Folded, State, StepStatus, View, Why};
 pub use template::Template;
 pub use validate::validate;

@@ -1,6 +1,6 @@
 //! A value that a step gave or takes: at hand, or in the object store.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,7 +22,9 @@ pub enum Payload {
 
 impl Default for Payload {
     fn default() -> Self {
-        Self::Value(Arc::new(Value::Null))
+        // Most steps of most runs have none: they share it.
+        static NULL: LazyLock<Arc<Value>> = LazyLock::new(|| Arc::new(Value::Null));
+        Self::Value(Arc::clone(&NULL))
     }
 }
 
