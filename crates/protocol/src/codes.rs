@@ -85,8 +85,6 @@ codes! {
     ADDRESS_REFUSED = "address_refused", Permission, High, false;
     /// There is no workflow of this name.
     WORKFLOW_UNKNOWN = "workflow_unknown", Configuration, Medium, false;
-    /// As many runs of the workflow, or with its key, are alive as there may be.
-    RUN_LIMIT_REACHED = "run_limit_reached", Resource, Low, true;
     /// What the request names does not exist.
     NOT_FOUND = "not_found", Validation, Low, false;
     /// What the request names may not be touched.
