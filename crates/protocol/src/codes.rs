@@ -111,8 +111,6 @@ codes! {
     SIGNAL_TIMEOUT = "signal_timeout", Timeout, Medium, false;
     /// The run took longer than its workflow says.
     RUN_TIMEOUT = "run_timeout", Timeout, Medium, false;
-    /// There are as many runs of the workflow, or of the key, as there may be at once.
-    RUN_LIMIT_REACHED = "run_limit_reached", Resource, Low, true;
 }
 
 /// What is known of a code, if it is one of ours.

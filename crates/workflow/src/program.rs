@@ -10,6 +10,9 @@ use crate::{
     plan::{Action, OnError, StepIndex},
 };
 
+/// Faults of a definition that a run which cannot run tells.
+const FAULTS_TOLD_MAX: usize = 3;
+
 /// A plan in the form that runs are folded with.
 #[derive(Debug)]
 pub struct Program {
@@ -44,9 +47,13 @@ impl Program {
     /// Reads the definition that a `started` fact holds.
     ///
     /// # Errors
-    /// `definition_invalid`.
-    pub fn read(_definition: &Value) -> Result<Self, Failure> {
-        Err(Failure::new(codes::DEFINITION_INVALID, "definitions cannot be read yet"))
+    /// `definition_invalid`, with the first of the faults; `sortie workflow validate` tells them all.
+    pub fn read(definition: &Value) -> Result<Self, Failure> {
+        let plan = Plan::read(definition).map_err(|faults| {
+            let told: Vec<String> = faults.iter().take(FAULTS_TOLD_MAX).map(ToString::to_string).collect();
+            Failure::new(codes::DEFINITION_INVALID, format!("{} faults: {}", faults.len(), told.join("; ")))
+        })?;
+        Self::new(plan)
     }
 
     /// Prepares a plan.
@@ -105,13 +112,13 @@ impl Program {
     pub fn is_output_read(&self, step: &StepName) -> bool {
         let Some(Slot::Do(index)) = self.find(step) else { return false };
         let step = self.plan.step(index);
-        // A list of outputs can only be gathered from what is at hand, and `until` looks at each turn.
-        step.is_output_read || matches!(step.action, Action::ForEach { .. } | Action::Repeat { .. })
+        // A list of outputs can only be gathered from what is at hand.
+        step.is_output_read || matches!(step.action, Action::ForEach { .. })
     }
 
     /// Whether a held input of a run has to be at hand before its `started` is folded.
     pub fn is_input_read(&self) -> bool {
-        true
+        self.plan.is_input_read
     }
 
     /// Whether a held signal of this name has to be at hand before its fact is folded.

@@ -10,10 +10,10 @@ pub struct Names<'a> {
 
 /// Names that are known in some places, with where that is.
 pub(super) const LOCALS: [(&str, &str); 4] = [
-    ("item", "in the body of a `foreach`"),
-    ("index", "in the body of a `foreach`"),
-    ("turn", "in a `repeat`"),
-    ("last", "in a `repeat`"),
+    ("item", "in a `foreach` and its `undo`"),
+    ("index", "in a `foreach` and its `undo`"),
+    ("turn", "in a `repeat` and its `undo`"),
+    ("last", "in a `repeat`, and in the `undo` of `foreach`, `repeat` and `race`"),
 ];
 
 /// What `run` has.

@@ -177,7 +177,7 @@ fn faults_are_told_all_at_once_and_where() {
             "inptu.x + outptu.y",
             &["1:1 `inptu` is not known; known are input, run, steps, item, index", "1:11 `outptu`"],
         ),
-        ("turn + input.n", &["1:1 `turn` is known only in a `repeat`"]),
+        ("turn + input.n", &["1:1 `turn` is known only in a `repeat` and its `undo`"]),
         ("steps", &["1:1 `steps` is followed by the name of a step"]),
         ("steps[input.n].output", &["1:1 `steps` is followed by the name of a step"]),
         ("steps.other.output", &["1:7 there is no step `other`"]),

@@ -167,7 +167,8 @@ impl<'d> Reader<'d> {
                 self.fault(&at, message);
             }
             let knobs = Knobs::of_body(undo).or(&Knobs::of_step(&definition));
-            self.body(&at, (undo.call.as_ref(), undo.workflow.as_ref(), undo.with.as_ref()), &knobs, &[], Mentioner::Undo(index))
+            let asked = (undo.call.as_ref(), undo.workflow.as_ref(), undo.with.as_ref());
+            self.body(&at, asked, &knobs, undo_locals(&definition), Mentioner::Undo(index))
         });
         Some(Step {
             name,
@@ -370,10 +371,23 @@ impl Mention {
         match (&self.root, self.by) {
             _ if !self.is_read => None,
             (Root::StepOutput(name), _) => indexes.get(name).copied(),
-            // What a turn gave is read by the next.
-            (Root::Local("last"), Mentioner::Step(index)) => Some(index),
+            // What a turn gave is read by the next, and what something gave by what undoes it.
+            (Root::Local("last"), Mentioner::Step(index) | Mentioner::Undo(index)) => Some(index),
             _ => None,
         }
+    }
+}
+
+/// What the undo of one item, turn or branch knows of it: what its input knew, and with `last` its output.
+fn undo_locals(step: &StepDefinition) -> &'static [&'static str] {
+    if step.foreach.is_some() {
+        &["item", "index", "last"]
+    } else if step.repeat.is_some() {
+        &["turn", "last"]
+    } else if step.race.is_some() {
+        &["last"]
+    } else {
+        &[]
     }
 }
 

@@ -37,11 +37,6 @@ impl Locals {
         Self { turn: Some(number(turn)), last: Some(last), ..Self::default() }
     }
 
-    /// Of one branch.
-    pub(super) fn branch(index: usize) -> Self {
-        Self { index: Some(number(index)), ..Self::default() }
-    }
-
     /// With an output to look back at.
     pub(super) fn and_last(mut self, last: Payload) -> Self {
         self.last = Some(last);

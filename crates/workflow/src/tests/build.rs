@@ -162,6 +162,7 @@ pub(crate) fn plan(drafts: Vec<Draft>) -> PlanDraft {
         on_failure: OnFailure { stop: Stop::FailFast, undo: false },
         steps: Vec::new(),
         output: None,
+        is_input_read: true,
     };
     PlanDraft { plan, drafts }
 }

@@ -125,7 +125,7 @@ impl Course {
         let is_completed = |outcome: &StepOutcome| outcome.status == Status::Completed;
         let known = (0..branches).find(|branch| self.copied.get(&(index, *branch as u64)).is_some_and(is_completed));
         for branch in known.map_or(0..branches, |branch| branch..branch + 1) {
-            self.ask(index, branch, &Locals::branch(branch), now);
+            self.ask(index, branch, &Locals::default(), now);
         }
         if branches == 0 {
             let failure = Failure::new(codes::RACE_LOST, "there is no branch that could win");

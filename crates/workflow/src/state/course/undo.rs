@@ -113,7 +113,7 @@ impl Course {
         match self.action(index) {
             Shape::ForEach => Locals::item(&step.list, place).and_last(output),
             Shape::Repeat => Locals::turn(place, output),
-            Shape::Race => Locals::branch(place).and_last(output),
+            Shape::Race => Locals::default().and_last(output),
             Shape::Once | Shape::Alone => Locals::default(),
         }
     }
