@@ -111,6 +111,8 @@ codes! {
     SIGNAL_TIMEOUT = "signal_timeout", Timeout, Medium, false;
     /// The run took longer than its workflow says.
     RUN_TIMEOUT = "run_timeout", Timeout, Medium, false;
+    /// As many runs of the workflow, or with its key, are alive as there may be.
+    RUN_LIMIT_REACHED = "run_limit_reached", Resource, Low, true;
 }
 
 /// What is known of a code, if it is one of ours.
