@@ -50,13 +50,13 @@ impl Checker {
 
     /// What the schema finds, in the order of the text. The document's own look is not made.
     pub fn faults(&self, located: &Located) -> Vec<Fault> {
-        let mut faults: Vec<Fault> = match &self.validator {
-            Ok(validator) => validator
-                .iter_errors(&located.value)
-                .flat_map(|error| sentences(located, "", &self.formats, &error))
-                .collect(),
-            Err(error) => vec![located.fault("", error.clone())],
-        };
+        let mut faults = located.faults.clone();
+        match &self.validator {
+            Ok(validator) => faults.extend(
+                validator.iter_errors(&located.value).flat_map(|error| sentences(located, "", &self.formats, &error)),
+            ),
+            Err(error) => faults.push(located.fault("", error.clone())),
+        }
         faults.sort_by_key(|fault| (fault.line, fault.column));
         faults
     }

@@ -15,12 +15,16 @@ pub struct Located {
     /// The document.
     pub value: Value,
     places: BTreeMap<String, Location>,
+    /// Keys that are there twice or are no text; the value has the last of them, or none.
+    pub(crate) faults: Vec<Fault>,
 }
 
 impl Located {
     /// Reads YAML, and with that JSON. `yes`, `no` and `on` are text, as YAML 1.2 has it.
     pub fn read(text: &str) -> Result<Self, Vec<Fault>> {
-        let options = serde_saphyr::options! { strict_booleans: true };
+        // A key that is there twice is told below, with all others.
+        let duplicate_keys = serde_saphyr::options::DuplicateKeyPolicy::LastWins;
+        let options = serde_saphyr::options! { strict_booleans: true, duplicate_keys: duplicate_keys };
         let root: Spanned<Node> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
             let (line, column) = error.location().map_or((0, 0), |place| (place.line(), place.column()));
             let sentence = error.without_snippet().to_string();
@@ -29,12 +33,12 @@ impl Located {
         })?;
         let mut reader = Reader { places: BTreeMap::new(), faults: Vec::new() };
         let value = reader.read(root, "");
-        if reader.faults.is_empty() { Ok(Self { value, places: reader.places }) } else { Err(reader.faults) }
+        Ok(Self { value, places: reader.places, faults: reader.faults })
     }
 
     /// A document that was not read from a text: its faults have keys, but no lines.
     pub fn of(value: Value) -> Self {
-        Self { value, places: BTreeMap::new() }
+        Self { value, places: BTreeMap::new(), faults: Vec::new() }
     }
 
     /// Line and column of what is at that pointer, if that was written.

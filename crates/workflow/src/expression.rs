@@ -14,7 +14,9 @@ mod json;
 mod names;
 mod parse;
 mod path;
+mod plain;
 mod run;
+mod work;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -109,11 +111,14 @@ impl Expression {
             return Err(vec![Fault { line: 1, column: 1, message }]);
         }
         // The parser takes up to 100 KB of stack for a bracket in a debug build, more than a task of ours may have.
-        let checked = stacker::grow(parse::STACK_BYTES, || check::check(parse::parse(source)?, source, names))?;
-        Ok(Self { source: source.to_owned(), code: checked.code, references: checked.references })
+        let checked = match plain::parse(source) {
+            Some(parsed) => check::check(parsed, source, names),
+            None => stacker::grow(parse::STACK_BYTES, || check::check(parse::parse(source)?, source, names)),
+        }?;
+        Ok(Self { source: source.trim().to_owned(), code: checked.code, references: checked.references })
     }
 
-    /// Its text.
+    /// Its text, without space around it.
     pub fn source(&self) -> &str {
         &self.source
     }

@@ -12,6 +12,7 @@ pub mod command;
 pub mod definition;
 pub mod expression;
 pub mod fact;
+pub mod graph;
 mod payload;
 pub mod plan;
 mod program;

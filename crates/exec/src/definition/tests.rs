@@ -86,7 +86,7 @@ fn what_is_no_definition_at_all() {
     for (text, expected) in [
         ("", "is not of type \"object\""),
         ("[]", "is not of type \"object\""),
-        ("kind: a\nkind: b\n", "2:1: duplicate mapping key: kind"),
+        ("kind: a\nkind: b\n", "2:1: kind: this key is here twice"),
         ("{a: [1", "unclosed"),
         ("kind: a\n---\nkind: b\n", "multiple YAML documents"),
         ("? [a]\n: b\n", "a key must be text"),

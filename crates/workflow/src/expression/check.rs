@@ -11,7 +11,8 @@ use super::{
     names::{LOCALS, Names, RUN_FIELDS, Reference, Root, STEP_FIELDS, function_fault, is_type},
     parse::Parsed,
     path::{Path, Segment},
-    run::{CHARGE, EACH, Program, Slot, variable},
+    run::{Program, Slot, variable},
+    work::{self, CHARGE, EACH, Function},
 };
 
 pub(super) struct Checked {
@@ -28,12 +29,13 @@ pub(super) fn check(parsed: Parsed, source: &str, names: &Names<'_>) -> Result<C
         bound: Vec::new(),
         comprehensions: 0,
         slots: Vec::new(),
+        functions: Vec::new(),
         references: Vec::new(),
         faults: Vec::new(),
         depth: 0,
     };
     checker.visit(&mut tree, 1);
-    let Checker { mut slots, mut references, mut faults, depth, .. } = checker;
+    let Checker { mut slots, functions, mut references, mut faults, depth, .. } = checker;
     if !faults.is_empty() {
         faults.sort_by_key(|fault| (fault.line, fault.column));
         return Err(faults);
@@ -43,7 +45,7 @@ pub(super) fn check(parsed: Parsed, source: &str, names: &Names<'_>) -> Result<C
     let code = if is_path {
         Code::Path(slots.swap_remove(0).path)
     } else {
-        Code::Program(Box::new(Program { tree, slots, depth }))
+        Code::Program(Box::new(Program { tree, slots, functions, depth }))
     };
     Ok(Checked { code, references })
 }
@@ -57,6 +59,8 @@ struct Checker<'a> {
     /// How many comprehensions are around.
     comprehensions: usize,
     slots: Vec<Slot>,
+    /// Those of ours that are called.
+    functions: Vec<&'static Function>,
     references: Vec<Reference>,
     faults: Vec<Fault>,
     /// The deepest node.
@@ -96,7 +100,7 @@ impl Checker<'_> {
             Expr::List(list) => {
                 for element in &mut list.elements {
                     self.visit(element, depth + 1);
-                    charge(element);
+                    self.charge(element);
                 }
             }
             Expr::Map(map) => {
@@ -104,7 +108,7 @@ impl Checker<'_> {
                     if let EntryExpr::MapEntry(entry) = &mut entry.expr {
                         self.visit(&mut entry.key, depth + 1);
                         self.visit(&mut entry.value, depth + 1);
-                        charge(&mut entry.value);
+                        self.charge(&mut entry.value);
                     }
                 }
             }
@@ -121,6 +125,7 @@ impl Checker<'_> {
         if !operator && let Some(message) = function_fault(&call.func_name, call.target.is_some(), call.args.len()) {
             self.fault(id, message);
         }
+        self.calls(&call.func_name);
         let operands = call.target.iter_mut().map(AsMut::as_mut).chain(&mut call.args);
         // What each operator may make or go through: a sum both its sides, a comparison in a loop too. What only picks,
         // counts or decides is free.
@@ -138,14 +143,14 @@ impl Checker<'_> {
         for operand in operands {
             self.visit(operand, depth + 1);
             if counted {
-                charge(operand);
+                self.charge(operand);
             }
         }
     }
 
     fn visit_comprehension(&mut self, id: u64, comprehension: &mut ComprehensionExpr, depth: usize) {
         self.visit(&mut comprehension.iter_range, depth + 1);
-        wrap(&mut comprehension.iter_range, EACH);
+        self.wrap(&mut comprehension.iter_range, EACH);
         self.visit(&mut comprehension.accu_init, depth + 1);
         self.comprehensions += 1;
         if self.comprehensions > COMPREHENSIONS_NESTED_MAX {
@@ -158,7 +163,7 @@ impl Checker<'_> {
         self.visit(&mut comprehension.loop_cond, depth + 1);
         self.visit(&mut comprehension.loop_step, depth + 1);
         self.visit(&mut comprehension.result, depth + 1);
-        charge_step(&mut comprehension.loop_step);
+        self.charge_step(&mut comprehension.loop_step);
         self.bound.truncate(self.bound.len() - 2);
         self.comprehensions -= 1;
     }
@@ -271,6 +276,43 @@ impl Checker<'_> {
         let fault = Fault::at(self.source, self.offset(id), message);
         self.faults.push(fault);
     }
+
+    /// Counts what each turn of a comprehension looks at. The shapes stay as they are: the interpreter knows them, and appends
+    /// to a list in place only then.
+    fn charge_step(&mut self, step: &mut Tree) {
+        let Expr::Call(call) = &mut step.expr else { return };
+        match (call.func_name.as_str(), call.args.as_mut_slice()) {
+            (operators::LOGICAL_AND | operators::LOGICAL_OR, [_, each]) => self.charge(each),
+            (operators::CONDITIONAL, [condition, ..]) => self.charge(condition),
+            _ => {}
+        }
+    }
+
+    /// Counts a value where it is used. Lists count what is put into them, and what a comprehension gathers is counted with
+    /// that.
+    fn charge(&mut self, node: &mut Tree) {
+        match &node.expr {
+            Expr::Literal(_) | Expr::List(_) => {}
+            Expr::Ident(name) if name.starts_with("@r") => {}
+            _ => self.wrap(node, CHARGE),
+        }
+    }
+
+    fn wrap(&mut self, node: &mut Tree, function: &str) {
+        self.calls(function);
+        let inner = std::mem::take(node);
+        let id = inner.id;
+        let call = CallExpr { func_name: function.to_owned(), target: None, args: vec![inner] };
+        *node = Tree { id, expr: Expr::Call(call) };
+    }
+
+    fn calls(&mut self, function: &str) {
+        if let Some(ours) = work::find(function)
+            && !self.functions.iter().any(|known| known.name == ours.name)
+        {
+            self.functions.push(ours);
+        }
+    }
 }
 
 /// The name and the selections that a node consists of, if it does.
@@ -301,31 +343,4 @@ fn chain(node: &Tree) -> Option<Chain> {
             _ => return None,
         }
     }
-}
-
-/// Counts what each turn of a comprehension looks at. The shapes stay as they are: the interpreter knows them, and appends to a
-/// list in place only then.
-fn charge_step(step: &mut Tree) {
-    let Expr::Call(call) = &mut step.expr else { return };
-    match (call.func_name.as_str(), call.args.as_mut_slice()) {
-        (operators::LOGICAL_AND | operators::LOGICAL_OR, [_, each]) => charge(each),
-        (operators::CONDITIONAL, [condition, ..]) => charge(condition),
-        _ => {}
-    }
-}
-
-/// Counts a value where it is used. Lists count what is put into them, and what a comprehension gathers is counted with that.
-fn charge(node: &mut Tree) {
-    match &node.expr {
-        Expr::Literal(_) | Expr::List(_) => {}
-        Expr::Ident(name) if name.starts_with("@r") => {}
-        _ => wrap(node, CHARGE),
-    }
-}
-
-fn wrap(node: &mut Tree, function: &str) {
-    let inner = std::mem::take(node);
-    let id = inner.id;
-    let call = CallExpr { func_name: function.to_owned(), target: None, args: vec![inner] };
-    *node = Tree { id, expr: Expr::Call(call) };
 }

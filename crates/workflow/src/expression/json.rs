@@ -15,7 +15,7 @@ use serde_json::{Map, Number, Value};
 const DATA_DEPTH_MAX: usize = 128;
 
 /// What every value counts, beside its text.
-const VALUE_BYTES: u64 = 8;
+pub(super) const VALUE_BYTES: u64 = 8;
 
 /// Too much, or nested too deep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

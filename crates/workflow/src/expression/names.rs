@@ -1,5 +1,7 @@
 //! What expressions can name, and which functions there are.
 
+use super::work;
+
 /// The names that are known where an expression stands. `input`, `run` and the types of CEL are known everywhere.
 pub struct Names<'a> {
     /// Whether the workflow has a step of this name.
@@ -98,7 +100,10 @@ const FUNCTIONS: [(&str, bool, &[usize]); 27] = [
 
 /// What is wrong with a call of this function, if something is.
 pub(super) fn function_fault(name: &str, on_something: bool, arguments: usize) -> Option<String> {
-    let same_name: Vec<_> = FUNCTIONS.iter().filter(|(known, ..)| *known == name).collect();
+    let ours = work::FUNCTIONS.iter().map(|function| (function.name, true, function.arguments));
+    let all: Vec<(&str, bool, &[usize])> =
+        FUNCTIONS.into_iter().chain(ours.filter(|(name, ..)| !name.starts_with('@'))).collect();
+    let same_name: Vec<_> = all.iter().filter(|(known, ..)| *known == name).collect();
     if same_name.iter().any(|(_, member, counts)| *member == on_something && counts.contains(&arguments)) {
         return None;
     }
@@ -109,7 +114,7 @@ pub(super) fn function_fault(name: &str, on_something: bool, arguments: usize) -
         return Some("`has` is written `has(a.b)`".to_owned());
     }
     let Some((_, member, _)) = same_name.first() else {
-        let mut known: Vec<&str> = FUNCTIONS.iter().map(|(known, ..)| *known).collect();
+        let mut known: Vec<&str> = all.iter().map(|(known, ..)| *known).collect();
         known.dedup();
         return Some(format!(
             "there is no function `{name}`; there are has, map, filter, all, exists, exists_one, {}",

@@ -2,15 +2,12 @@
 
 use std::{
     borrow::Cow,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use cel::{
-    Context, ExecutionError, FunctionContext, IdedExpr as Tree, Value as CelValue,
-    common::{
-        types::{CelList, CelMap, CelMapKey},
-        value::{CowVal, Val},
-    },
+    Context, ExecutionError, IdedExpr as Tree, Value as CelValue,
+    common::value::{CowVal, Val},
     context::VariableResolver,
 };
 use serde_json::Value;
@@ -20,13 +17,8 @@ use super::{
     json::{self, Exceeded},
     parse::ENVIRONMENT,
     path::Path,
+    work::{Function, Work, lock},
 };
-
-/// The function that counts its argument and gives it back.
-pub(super) const CHARGE: &str = "@charge";
-
-/// The function that counts what a comprehension goes through, and gives it in an order that is always the same.
-pub(super) const EACH: &str = "@each";
 
 /// Stack that the interpreter takes for one level of a tree.
 const LEVEL_STACK_BYTES: usize = if cfg!(debug_assertions) { 128 * 1024 } else { 16 * 1024 };
@@ -36,6 +28,8 @@ const LEVEL_STACK_BYTES: usize = if cfg!(debug_assertions) { 128 * 1024 } else {
 pub(super) struct Program {
     pub tree: Tree,
     pub slots: Vec<Slot>,
+    /// The functions of ours that it calls.
+    pub functions: Vec<&'static Function>,
     /// How deep the tree is, without the calls that count.
     pub depth: usize,
 }
@@ -61,10 +55,12 @@ impl Program {
             converted: self.slots.iter().map(|_| OnceLock::new()).collect(),
             left: Mutex::new(READ_BYTES_MAX),
         };
-        let work = Arc::new(Work { left: Mutex::new(WORK_BYTES_MAX) });
+        let work = Arc::new(Work::new());
         let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
         context.set_variable_resolver(&variables);
-        work.declare(&mut context)?;
+        for function in &self.functions {
+            work.declare(&mut context, function)?;
+        }
         // Each level may have a call that counts around it.
         let stack_bytes = (2 * self.depth + 4) * LEVEL_STACK_BYTES;
         stacker::maybe_grow(stack_bytes, stack_bytes, || {
@@ -72,7 +68,7 @@ impl Program {
             if *lock(&variables.left) == 0 {
                 return Err(Exceeded::sentence());
             }
-            if *lock(&work.left) == 0 {
+            if work.is_exhausted() {
                 return Err(format!(
                     "it is too much work: it goes through more than {WORK_BYTES_MAX} bytes, counting 8 for every value. Let an agent do it"
                 ));
@@ -166,51 +162,4 @@ fn operator(name: &str) -> &str {
         "@in" => "in",
         _ => name.trim_matches('_'),
     }
-}
-
-/// How much may still be gone through or made; 0 once it was too much.
-struct Work {
-    left: Mutex<u64>,
-}
-
-impl Work {
-    fn declare(self: &Arc<Self>, context: &mut Context<'_, '_>) -> Result<(), String> {
-        let refused = |error: cel::DeclarationError| error.to_string();
-        let work = Arc::clone(self);
-        let charge: Function = Box::new(move |call| work.charge(call));
-        context.add_function(CHARGE, charge).map_err(refused)?;
-        let work = Arc::clone(self);
-        let each: Function = Box::new(move |call| work.each(call));
-        context.add_function(EACH, each).map_err(refused)
-    }
-
-    fn charge<'c, 'v>(&self, call: &mut FunctionContext<'c, 'v>) -> Outcome<'c, 'v> {
-        let value = call.args.pop().ok_or(ExecutionError::MissingArgumentOrTarget)?;
-        let mut left = lock(&self.left);
-        if json::weigh_cel(value.as_ref(), &mut left).is_err() {
-            *left = 0;
-            return Err(call.error("too much work"));
-        }
-        Ok(value)
-    }
-
-    /// A map gives its keys in their order: that of the interpreter is another one in each process, and a run would not be the
-    /// same when another coordinator goes on with it.
-    fn each<'c, 'v>(&self, call: &mut FunctionContext<'c, 'v>) -> Outcome<'c, 'v> {
-        let value = self.charge(call)?;
-        let Some(map) = value.downcast_ref::<CelMap>() else { return Ok(value) };
-        let mut keys: Vec<&CelMapKey<'v>> = map.inner().keys().collect();
-        keys.sort();
-        let keys: Vec<Box<dyn Val + 'v>> = keys.into_iter().map(|key| key.inner().clone_as_boxed()).collect();
-        Ok(CowVal::owned(CelList::from(keys)))
-    }
-}
-
-type Outcome<'c, 'v> = Result<CowVal<'c, 'v>, ExecutionError>;
-
-type Function =
-    Box<dyn for<'c, 'v> Fn(&mut FunctionContext<'c, 'v>) -> Result<CowVal<'c, 'v>, ExecutionError> + Send + Sync>;
-
-fn lock(left: &Mutex<u64>) -> std::sync::MutexGuard<'_, u64> {
-    left.lock().unwrap_or_else(PoisonError::into_inner)
 }

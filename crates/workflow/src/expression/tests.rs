@@ -111,6 +111,15 @@ fn values() {
         ("duration('90s')", json!("90s")),
         ("int('12') + int(2.9)", json!(14)),
         ("type(1)", json!("int")),
+        // What CEL's standard library lacks.
+        ("steps.files.output.map(f, f.name).join(', ') + ['a', 'b'].join()", json!("a, bab")),
+        ("'a,b,,c'.split(',')", json!(["a", "b", "", "c"])),
+        ("' Aä '.trim().lowerAscii() + 'x'.upperAscii() + 'aXbX'.replace('X', '--')", json!("aäXa--b--")),
+        ("[[1, 2], 3, [[4]]].flatten()", json!([1, 2, 3, [4]])),
+        ("[3, 1.5, 2, 9, 2, 0, 7].sort()", json!([0, 1.5, 2, 2, 3, 7, 9])),
+        ("[].sort() + ['b', 'a'].sort()", json!(["a", "b"])),
+        ("[input.list.sum(), input.list.min(), input.list.max(), [].sum()]", json!([6, 1, 3, 0])),
+        ("[duration('1m'), duration('30s')].sum()", json!("90s")),
         // A variable of a comprehension hides what is called like it.
         ("[1].map(input, input + 1)", json!([2])),
         ("['x'].map(item, item)", json!(["x"])),
@@ -151,6 +160,11 @@ fn failures_say_what_is_wrong() {
         ("has(input.none.x)", "`input.none` is null and has no `x`"),
         ("steps.large.output", "`steps.large.output` is too large to be read, and can only be handed on"),
         ("size(steps.large.output)", "too large to be read"),
+        ("[1, 'a'].sort()", "string cannot be compared with int"),
+        ("[].max()", "`max`: is not known of an empty list"),
+        ("['a', 'b'].sum()", "joined with `join`"),
+        ("[1].join(',')", "`join`: is for text, not for int"),
+        ("input.path.flatten()", "`flatten`: is for a list, not for string"),
         ("input.names.map(k, input.names[k]).map(k, {k: 1, k: 2})", "a map has the same key twice"),
     ];
     for (source, expected) in cases {
@@ -264,6 +278,14 @@ fn work_is_bounded() {
         let message = compile(source).unwrap().evaluate(&data).unwrap_err().message;
         assert!(message.contains("too much work"), "{source}: {message}");
     }
+    for source in [
+        "input.text.replace('x', input.text)",
+        "input.list.map(x, '').join(input.text)",
+        "input.text.split('').map(x, input.text.split('')) == []",
+    ] {
+        let message = compile(source).unwrap().evaluate(&data).unwrap_err().message;
+        assert!(message.contains("too much work"), "{source}: {message}");
+    }
     let doubling = format!("input.text{}", " + input.text".repeat(60));
     let message = compile(&doubling).unwrap().evaluate(&data).unwrap_err().message;
     assert!(message.contains("too much work"), "{message}");
@@ -338,6 +360,8 @@ fn sources() -> impl Strategy<Value = String> {
             (two, inner).prop_map(|((a, b), c)| format!("({a} ? {b} : {c})")),
             (one.clone(), "[a-c]").prop_map(|(of, key)| format!("{of}.{key}")),
             (one.clone(), "[a-c]").prop_map(|(of, key)| format!("has({of}.{key})")),
+            (one.clone(), "(sort|sum|min|max|flatten|join|trim|upperAscii)")
+                .prop_map(|(of, function)| format!("{of}.{function}()")),
             (one, "(size|int|uint|double|string|bool|bytes|type|timestamp|duration|dyn)")
                 .prop_map(|(of, function)| format!("{function}({of})")),
         ]

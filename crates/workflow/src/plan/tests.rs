@@ -83,3 +83,25 @@ proptest! {
         let _ = Plan::parse(&text);
     }
 }
+
+#[test]
+fn every_fault_is_told_at_once() {
+    insta::assert_snapshot!("faulty", faults(include_str!("faulty.yaml")).join("\n"));
+}
+
+#[test]
+fn what_the_documentation_shows_is_taken() {
+    let document = include_str!("../../LANGUAGE.md");
+    let blocks: Vec<&str> = document.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 3);
+    for block in blocks {
+        let mut text = block.to_owned();
+        if !block.contains("workflow: ") {
+            text = format!("workflow: shown\nversion: 1.0.0\nsteps:\n{block}");
+            for (name, step) in [("files", "call: list-files"), ("ask", "signal: approve")] {
+                text.push_str(&format!("  {name}: {{ {step} }}\n"));
+            }
+        }
+        Plan::parse(&text).unwrap_or_else(|faults| panic!("{block}: {faults:#?}"));
+    }
+}
