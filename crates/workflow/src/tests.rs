@@ -3,6 +3,8 @@
 mod actions;
 mod build;
 mod ending;
+mod generate;
+mod properties;
 mod retrying;
 mod size;
 mod undoing;
