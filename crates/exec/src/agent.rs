@@ -33,6 +33,11 @@ The file:
       output: text                           # or json, or lines
       timeout: 10s
       exit: {75: retry, 65: give_up}
+      layers:                                # each may be left out, and so may all
+        rate_limit: {count: 10, per: 1s}     # in this agent; fleet-wide it is `sortie queues limit`
+        circuit_breaker: {failures: 5, open_for: 30s}
+        cache: {ttl: 10m}
+        retry_rules: [{message: \"(?i)quota\", then: retry, after: 1m}]
       schema: {input: {type: object, required: [path]}}";
 
 /// The words of this agent on a command line.
@@ -70,11 +75,15 @@ pub async fn serve(args: Args, process: Process) -> Result<ExitCode, Problem> {
         builder = builder.setting("slots", slots);
     }
     for (capability, handler) in handlers {
-        let config = definition.capabilities.get(&capability).map(config).unwrap_or_default();
+        let declared = definition.capabilities.get(&capability);
+        let config = declared.map(config).unwrap_or_default();
         let handler = Arc::new(handler);
         builder = builder.capability_with(capability.as_str(), config, move |context: Context, input: Value| {
             attempt::answer(Arc::clone(&handler), context, input)
         });
+        if let Some(declared) = declared {
+            builder = builder.layered(&declared.layers);
+        }
     }
     let ended = builder.run().await;
     // What attempts left behind that ignores SIGTERM must not outlive the agent.

@@ -14,6 +14,7 @@ use protocol::{Capability, Kind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use worker::layer::Layers;
 
 pub use document::{Error, Fault, Retry, Schemas};
 
@@ -105,6 +106,9 @@ pub struct CommandDefinition {
     /// JSON Schemas of input and output. Defaults to taking everything.
     #[serde(default)]
     pub schema: Schemas,
+    /// Rate limit, circuit breaker, cache and retry rules around it. Defaults to none.
+    #[serde(default, skip_serializing_if = "Layers::is_empty")]
+    pub layers: Layers,
     /// The folder in which this command runs, relative to the definition file. Defaults to the definition's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1))]
@@ -177,6 +181,11 @@ impl Document for Definition {
                 faults.push(located.fault(&format!("{pointer}/command/0"), "names no program".to_owned()));
             }
             check_schemas(located, &pointer, faults);
+            // What is no layers at all is told by the schema.
+            let layers = command.get("layers").and_then(|layers| Layers::deserialize(layers).ok()).unwrap_or_default();
+            for (place, message) in layers.faults() {
+                faults.push(located.fault(&format!("{pointer}/layers{place}"), message));
+            }
         }
     }
 }

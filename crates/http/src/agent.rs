@@ -38,7 +38,9 @@ The file:
       method: POST
       url: https://shop.internal/orders
       body: {article: \"{article}\", count: \"{count}\"}   # or input, or none
-      retry: {attempts: 5}                             # 429 and 5xx; other 4xx fail at once";
+      retry: {attempts: 5}                             # 429 and 5xx; other 4xx fail at once
+      layers:                                          # and rate_limit, cache, retry_rules
+        circuit_breaker: {name: shop, failures: 5, open_for: 30s}";
 
 /// The words of this agent on a command line.
 #[derive(Clone, Debug, clap::Args)]
@@ -75,13 +77,17 @@ pub async fn serve(args: Args, process: Process) -> Result<ExitCode, Problem> {
         builder = builder.setting("slots", slots);
     }
     for (capability, caller) in callers {
-        let config = definition.capabilities.get(&capability).map(config).unwrap_or_default();
+        let declared = definition.capabilities.get(&capability);
+        let config = declared.map(config).unwrap_or_default();
         builder = builder
             .capability_with(capability.as_str(), config, move |context: Context, input: Value| {
                 let caller = caller.clone();
                 async move { caller.call(&input, &identity(&context)).await }
             })
             .validated();
+        if let Some(declared) = declared {
+            builder = builder.layered(&declared.layers);
+        }
     }
     builder.run().await?;
     Ok(ExitCode::Done)

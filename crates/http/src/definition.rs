@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
+use worker::layer::Layers;
 
 pub use crate::address::AllowPrivate;
 use crate::template::Template;
@@ -105,6 +106,9 @@ pub struct CallDefinition {
     /// JSON Schemas of input and output. Defaults to taking everything.
     #[serde(default)]
     pub schema: Schemas,
+    /// Rate limit, circuit breaker, cache and retry rules around it. Defaults to none.
+    #[serde(default, skip_serializing_if = "Layers::is_empty")]
+    pub layers: Layers,
 }
 
 /// A method of HTTP.
@@ -188,6 +192,11 @@ impl Document for Definition {
                 faults.push(located.fault(&format!("{pointer}/body"), message));
             }
             check_schemas(located, &pointer, faults);
+            // What is no layers at all is told by the schema.
+            let layers = call.get("layers").and_then(|layers| Layers::deserialize(layers).ok()).unwrap_or_default();
+            for (place, message) in layers.faults() {
+                faults.push(located.fault(&format!("{pointer}/layers{place}"), message));
+            }
         }
     }
 }

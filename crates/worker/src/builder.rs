@@ -25,7 +25,7 @@ use tower::{Layer, Service};
 use crate::{
     BoxService, Call, CapabilityConfig, Config, Handler, Reply,
     error::{Error, Kind},
-    layer::{self, AnyLayer, Cache, CircuitBreaker, RateLimit, RetryRules, Shapes, Stack},
+    layer::{self, AnyLayer, Cache, CircuitBreaker, Layers, RateLimit, RetryRules, Shapes, Stack},
 };
 
 mod serve;
@@ -157,6 +157,18 @@ impl Builder {
     pub fn circuit_breaker(mut self, breaker: CircuitBreaker) -> Self {
         if let Some(last) = self.declared.last_mut() {
             last.stack.circuit_breaker = Some(breaker);
+        }
+        self
+    }
+
+    /// Puts the layers that data declares around the capability declared last. What is wrong with them is told by
+    /// [`Layers::faults`].
+    pub fn layered(mut self, layers: &Layers) -> Self {
+        if let Some(last) = self.declared.last_mut() {
+            last.stack.rate_limit = layers.rate_limit.as_ref().map(RateLimit::from);
+            last.stack.circuit_breaker = layers.circuit_breaker.as_ref().map(CircuitBreaker::from);
+            last.stack.cache = layers.cache.as_ref().map(Cache::from);
+            last.stack.retry_rules = layers.rules();
         }
         self
     }

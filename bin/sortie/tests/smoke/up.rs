@@ -78,6 +78,31 @@ async fn agents_of_ours_get_ready_and_answer() {
     assert_eq!(running.end().await.0, Some(0));
 }
 
+#[tokio::test]
+async fn layers_that_a_file_declares_are_around_its_commands() {
+    let folder = folder("- {kind: words, run: exec, file: words.yaml}\n");
+    let definition = "kind: words\nversion: 1.0.0\ncapabilities:\n\
+        \x20 draw: {command: [cat, /proc/sys/kernel/random/uuid], output: text, layers: {cache: {ttl: 1h}}}\n\
+        \x20 fail: {command: ['false'], layers: {retry_rules: [{code_matches: ., then: substitute, value: {mended: 7}}]}}\n";
+    fs::write(folder.path().join("words.yaml"), definition).unwrap();
+    let mut running = up(&folder);
+    let document = ready(&mut running).await;
+    let url = document["url"].as_str().unwrap();
+    let draw = async |input: &str| {
+        let drawn = sortie(url, &["submit", "draw", input, "--wait", "--json"]).await;
+        assert_eq!(drawn.code, 0, "{drawn:?}");
+        drawn.json()["result"].clone()
+    };
+    let first = draw("1").await;
+    assert!(first.is_string(), "{first}");
+    assert_eq!(first, draw("1").await, "it is kept");
+    assert_ne!(first, draw("2").await);
+    let mended = sortie(url, &["submit", "fail", "1", "--wait", "--json"]).await;
+    assert!(mended.code == 0 && mended.json()["result"] == json!({ "mended": 7 }), "{mended:?}");
+    running.signal(Signal::SIGINT);
+    assert_eq!(running.end().await.0, Some(0));
+}
+
 /// Answers one HTTP call, whatever it asks for.
 async fn answer_once(listener: tokio::net::TcpListener) -> String {
     let (mut socket, _) = listener.accept().await.unwrap();

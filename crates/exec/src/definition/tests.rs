@@ -57,6 +57,38 @@ fn json_says_the_same_even_with_tabs() {
 }
 
 #[test]
+fn layers_are_read_and_their_faults_told_with_the_others() {
+    let text = "kind: words
+version: 1.0.0
+capabilities:
+  right:
+    command: [wc]
+    layers:
+      rate_limit: {count: 10, per: 1s, burst: 3, key: /customer}
+      circuit_breaker: {fallback: other}
+      cache: {ttl: 10m, bytes_max: 1000000}
+      retry_rules: [{category: permission, then: give_up}, {code: x, then: retry, after: 1m}]
+";
+    let definition = Definition::parse(text).unwrap();
+    let layers = &definition.capabilities.values().next().unwrap().layers;
+    assert_eq!(layers.circuit_breaker.as_ref().map(|breaker| breaker.failures), Some(5));
+    assert_eq!(layers.retry_rules.len(), 2);
+    let text = "kind: Words
+version: 1.0.0
+capabilities:
+  a: {command: [wc], layers: {rate_limit: {count: 0, per: 1s}}}
+  b: {command: [wc], layers: {cache: {ttl: soon}, breaker: {}}}
+  c: {command: [wc], layers: {retry_rules: [{code: a, message: b, then: retry}, {message: '(', then: give_up}]}}
+";
+    let told = faults(text);
+    let places = ["kind", "count", "ttl", "breaker", "retry_rules"];
+    for place in places {
+        assert!(told.iter().any(|fault| fault.contains(place)), "{place}: {told:#?}");
+    }
+    assert_eq!(told.iter().filter(|fault| fault.contains("retry_rules")).count(), 2, "{told:#?}");
+}
+
+#[test]
 fn all_faults_are_told_at_once_and_where() {
     let text = r#"kind: Words
 version: 1.0

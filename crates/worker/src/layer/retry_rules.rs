@@ -103,6 +103,11 @@ impl When {
         Self::MessageMatches(expression.into())
     }
 
+    /// Why it cannot be asked, if so.
+    pub(super) fn fault(&self) -> Option<String> {
+        self.compile().err()
+    }
+
     fn compile(&self) -> Result<Test, String> {
         let regex = |text: &str| {
             let built = RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).build();
