@@ -24,3 +24,4 @@ pub(crate) mod topology;
 pub(crate) mod up;
 pub(crate) mod watch;
 pub(crate) mod why;
+pub(crate) mod workflow;

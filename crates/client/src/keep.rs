@@ -1,4 +1,4 @@
-//! Keys of the configuration bucket, written only where nobody was in between.
+//! Keys of the configuration and workflow buckets, written only where nobody was in between.
 
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,27 @@ impl Client {
         self.bucket(&self.names().config)
     }
 
+    /// Writes a key of the configuration, as [`Client::keep_in`] does.
+    ///
+    /// # Errors
+    /// `Conflict` when somebody was first; else what publishing says.
+    pub(crate) async fn keep(&self, key: &str, value: Vec<u8>, revision: u64) -> Result<u64, Error> {
+        self.keep_in(&self.config_bucket(), key, value, revision).await
+    }
+
     /// Writes a key if its revision is this one, 0 where it was never written, and says the new one. Whatever has to be
     /// tried again for it, it is written once: a refusal after a time-out may be this very write, so it is compared.
     ///
     /// # Errors
     /// `Conflict` when somebody was first; else what publishing says.
-    pub(crate) async fn keep(&self, key: &str, value: Vec<u8>, revision: u64) -> Result<u64, Error> {
-        let (bucket, until) = (self.config_bucket(), Instant::now() + WRITTEN_WITHIN);
+    pub(crate) async fn keep_in(
+        &self,
+        bucket: &Bucket,
+        key: &str,
+        value: Vec<u8>,
+        revision: u64,
+    ) -> Result<u64, Error> {
+        let until = Instant::now() + WRITTEN_WITHIN;
         let mut is_unsure = false;
         loop {
             match bucket.update(key, value.clone(), revision, None).await {
@@ -50,7 +64,7 @@ impl Client {
                     is_unsure = true;
                     tokio::time::sleep(WAIT).await;
                 }
-                Err(error) => return Err(self.explained(error, &self.config_stream()).await),
+                Err(error) => return Err(self.explained(error, &topology::bucket_stream(bucket.name())).await),
             }
         }
     }

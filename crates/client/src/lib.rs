@@ -58,6 +58,7 @@ mod suspects;
 mod wait;
 mod watch;
 mod why;
+mod workflows;
 
 pub use broker::Disposition;
 pub use regex::Regex;
@@ -80,3 +81,4 @@ pub use self::request::RequestBuilder;
 pub use self::suspects::Suspect;
 pub use self::watch::{Happening, Watcher};
 pub use self::why::{Answer, Why, WhyAsk};
+pub use self::workflows::{Applied, StoredWorkflow};
