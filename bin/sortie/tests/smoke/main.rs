@@ -9,3 +9,4 @@ mod lists;
 mod running;
 mod topology;
 mod up;
+mod workflow;
