@@ -30,6 +30,7 @@ use crate::Payload;
 
 pub use names::{Names, Reference, Root};
 use path::Path;
+pub(crate) use path::Segment;
 use run::Program;
 
 /// The length of an expression's source, in bytes.
@@ -128,6 +129,23 @@ impl Expression {
         &self.references
     }
 
+    /// The same, whose source is a part of a larger text: its references have their places in that.
+    pub(crate) fn inside(mut self, text: &str, offset: usize) -> Self {
+        for reference in &mut self.references {
+            (reference.line, reference.column) = shifted(text, offset, reference.line, reference.column);
+        }
+        self
+    }
+
+    /// What it looks up: where each path begins, and what is selected from there.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = (&Root, &[Segment])> {
+        let paths: Vec<&Path> = match &self.code {
+            Code::Path(path) => vec![path],
+            Code::Program(program) => program.slots.iter().map(|slot| &slot.path).collect(),
+        };
+        paths.into_iter().map(|path| (&path.root, path.segments.as_slice()))
+    }
+
     /// Its value.
     ///
     /// # Errors
@@ -174,11 +192,23 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
+    /// The same, of a source that is a part of a larger text.
+    pub(crate) fn inside(self, text: &str, offset: usize) -> Self {
+        let (line, column) = shifted(text, offset, self.line, self.column);
+        Self { line, column, ..self }
+    }
+
     /// A fault at a byte of the source.
     fn at(source: &str, offset: usize, message: impl Into<String>) -> Self {
         let (line, column) = place(source, offset);
         Self { line, column, message: message.into() }
     }
+}
+
+/// A place in an expression as a place in the text that it begins in at that byte.
+fn shifted(text: &str, offset: usize, line: u64, column: u64) -> (u64, u64) {
+    let (first_line, first_column) = place(text, offset);
+    (first_line + line - 1, if line == 1 { first_column + column - 1 } else { column })
 }
 
 /// Line and column, from 1, of a byte of a text.

@@ -85,6 +85,13 @@ impl Template {
         references
     }
 
+    /// All expressions in it.
+    pub(crate) fn expressions(&self) -> Vec<&Expression> {
+        let mut expressions = Vec::new();
+        self.node.gather(&mut expressions);
+        expressions
+    }
+
     /// Whether there is no expression in it.
     pub fn is_literal(&self) -> bool {
         matches!(self.node, Node::Literal(_))
@@ -109,13 +116,7 @@ impl Template {
 pub(crate) fn expression(text: &str, names: &Names<'_>) -> Result<Expression, Vec<expression::Fault>> {
     let pieces = scan::pieces(text.trim_end()).map_err(|fault| vec![fault])?;
     match pieces.as_slice() {
-        [Piece::Expression { source, offset }] => Expression::compile(source, names).map_err(|faults| {
-            let shift = |fault: expression::Fault| {
-                let (line, column) = shifted(text, *offset, fault.line, fault.column);
-                expression::Fault { line, column, ..fault }
-            };
-            faults.into_iter().map(shift).collect()
-        }),
+        [Piece::Expression { source, offset }] => compile_inside(text, source, *offset, names),
         pieces if pieces.iter().any(|piece| matches!(piece, Piece::Expression { .. })) => {
             let message = "this is one expression: write it bare, or `${ … }` around all of it".to_owned();
             Err(vec![expression::Fault { line: 1, column: 1, message }])
@@ -127,6 +128,21 @@ pub(crate) fn expression(text: &str, names: &Names<'_>) -> Result<Expression, Ve
 /// Whether a text has an expression in it, so that its value is not known yet.
 pub(crate) fn has_expression(text: &str) -> bool {
     scan::pieces(text).is_ok_and(|pieces| pieces.iter().any(|piece| matches!(piece, Piece::Expression { .. })))
+}
+
+impl Node {
+    fn gather<'n>(&'n self, expressions: &mut Vec<&'n Expression>) {
+        match self {
+            Self::Literal(_) => {}
+            Self::Whole(expression) => expressions.push(expression),
+            Self::Text(parts) => expressions.extend(parts.iter().filter_map(|part| match part {
+                Part::Expression(expression) => Some(expression),
+                Part::Literal(_) => None,
+            })),
+            Self::List(items) => items.iter().for_each(|item| item.gather(expressions)),
+            Self::Map(entries) => entries.iter().for_each(|(_, item)| item.gather(expressions)),
+        }
+    }
 }
 
 fn may_be_held(root: &Root) -> bool {
@@ -178,13 +194,11 @@ fn compile_text(text: &str, names: &Names<'_>, pointer: &str, faults: &mut Vec<F
     for piece in pieces {
         match piece {
             Piece::Literal(literal) => parts.push(Part::Literal(literal)),
-            Piece::Expression { source, offset } => match Expression::compile(source, names) {
+            Piece::Expression { source, offset } => match compile_inside(text, source, offset, names) {
                 Ok(expression) => parts.push(Part::Expression(expression)),
-                Err(found) => faults.extend(found.into_iter().map(|fault| {
-                    let (line, column) = shifted(text, offset, fault.line, fault.column);
-                    let fault = expression::Fault { line, column, ..fault };
-                    Fault { pointer: pointer.to_owned(), fault }
-                })),
+                Err(found) => {
+                    faults.extend(found.into_iter().map(|fault| Fault { pointer: pointer.to_owned(), fault }));
+                }
             },
         }
     }
@@ -199,10 +213,17 @@ fn compile_text(text: &str, names: &Names<'_>, pointer: &str, faults: &mut Vec<F
     }
 }
 
-/// A place in an expression as a place in the text that it begins in at that byte.
-fn shifted(text: &str, offset: usize, line: u64, column: u64) -> (u64, u64) {
-    let (first_line, first_column) = expression::place(text, offset);
-    (first_line + line - 1, if line == 1 { first_column + column - 1 } else { column })
+/// Compiles a part of a text; its places are those of the text.
+fn compile_inside(
+    text: &str,
+    source: &str,
+    offset: usize,
+    names: &Names<'_>,
+) -> Result<Expression, Vec<expression::Fault>> {
+    match Expression::compile(source, names) {
+        Ok(expression) => Ok(expression.inside(text, offset)),
+        Err(faults) => Err(faults.into_iter().map(|fault| fault.inside(text, offset)).collect()),
+    }
 }
 
 fn collect(node: &Node, pointer: &str, references: &mut Vec<Reference>) {

@@ -39,7 +39,7 @@ pub fn validate(text: &str, world: &World<'_>) -> Report {
         Err(faults) => return Report { faults, ..Report::default() },
     };
     let mut found = read::read(&located);
-    let mut warnings = Vec::new();
+    let mut warnings = std::mem::take(&mut found.warnings);
     for (pointer, target) in std::mem::take(&mut found.asked) {
         let (key, schema) = match &target {
             Target::Capability(capability) => ("call", (world.capability)(capability)),

@@ -179,7 +179,13 @@ impl Checker<'_> {
     fn slot(&mut self, chain: Chain) -> Option<usize> {
         let (root, used) = self.root(&chain)?;
         let (line, column) = super::place(self.source, self.offset(chain.id));
-        self.references.push(Reference { root: root.clone(), line, column });
+        let key = chain.segments.get(used).and_then(|(segment, _)| match segment {
+            Segment::Key(key) => Some(key.clone()),
+            Segment::Index(_) => None,
+        });
+        // `has(input.a)` asks whether it is there, so it need not be known.
+        let is_asked = chain.is_test && chain.segments.len() == used + 1;
+        self.references.push(Reference { root: root.clone(), key: key.filter(|_| !is_asked), line, column });
         let segments = chain.segments.into_iter().skip(used).map(|(segment, _)| segment).collect();
         let slot = Slot { path: Path { root, segments }, is_test: chain.is_test };
         Some(self.slots.iter().position(|known| *known == slot).unwrap_or_else(|| {

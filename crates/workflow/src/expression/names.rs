@@ -46,6 +46,8 @@ pub enum Root {
 pub struct Reference {
     /// What is named.
     pub root: Root,
+    /// The key that is looked up in it first: `a` of `input.a.b`.
+    pub key: Option<String>,
     /// The line of the source, from 1.
     pub line: u64,
     /// The column of the source in characters, from 1.

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    Concurrency, Exceeding, OnError, OnFailure, Plan, Step, StepIndex, Stop, Target,
+    Action, Concurrency, Exceeding, OnError, OnFailure, Plan, Step, StepIndex, Stop, Target, Wait,
     order::{self, Waits},
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
         ConcurrencyDefinition, Definition, OnErrorDefinition, OnFailureDefinition, STEPS_MAX, StepDefinition,
         StopDefinition, ThenDefinition, UNDONE_NAME_BYTES_MAX,
     },
-    expression::{Names, Root},
+    expression::{Names, Reference, Root},
     template,
 };
 use action::Knobs;
@@ -38,15 +38,18 @@ pub(crate) struct Found {
     pub faults: Vec<Fault>,
     /// Who is asked, by the pointer of the step or body that says so.
     pub asked: Vec<(String, Target)>,
+    /// What may be meant, and is most likely not.
+    pub warnings: Vec<Fault>,
 }
 
 pub(crate) fn read(located: &Located) -> Found {
     let mut reader = Reader::new(located);
     let plan = reader.plan();
+    let warnings = reader.warnings(plan.as_ref());
     let Reader { mut faults, asked, .. } = reader;
     faults.sort_by_key(|fault| (fault.line, fault.column));
     faults.dedup();
-    Found { plan: plan.filter(|_| faults.is_empty()), faults, asked }
+    Found { plan: plan.filter(|_| faults.is_empty()), faults, asked, warnings }
 }
 
 struct Reader<'d> {
@@ -63,6 +66,7 @@ struct Mention {
     /// The text that it is in.
     pointer: String,
     root: Root,
+    key: Option<String>,
     is_read: bool,
     line: u64,
     column: u64,
@@ -304,9 +308,8 @@ impl<'d> Reader<'d> {
         match compiled {
             Ok(expression) => {
                 for reference in expression.references() {
-                    let (root, line, column) = (reference.root.clone(), reference.line, reference.column);
-                    let pointer = pointer.to_owned();
-                    self.mentions.push(Mention { pointer, root, is_read: true, line, column, by });
+                    let (pointer, reference) = (pointer.to_owned(), reference.clone());
+                    self.mentions.push(Mention::new(pointer, reference, true, by));
                 }
                 Some(expression)
             }
@@ -328,8 +331,7 @@ impl<'d> Reader<'d> {
             Ok(template) => {
                 for template::Reference { pointer: inner, reference, is_read } in template.references() {
                     let pointer = format!("{pointer}{inner}");
-                    let (root, line, column) = (reference.root, reference.line, reference.column);
-                    self.mentions.push(Mention { pointer, root, is_read, line, column, by });
+                    self.mentions.push(Mention::new(pointer, reference, is_read, by));
                 }
                 Some(template)
             }
@@ -340,6 +342,37 @@ impl<'d> Reader<'d> {
                 None
             }
         }
+    }
+
+    /// What can be run, and will most likely not do what is meant.
+    fn warnings(&self, plan: Option<&Plan>) -> Vec<Fault> {
+        let mut warnings = Vec::new();
+        let schema = self.located.value.get("input");
+        let known: Vec<String> = schema
+            .and_then(|schema| schema.get("properties")?.as_object())
+            .map(|properties| properties.keys().cloned().collect())
+            .unwrap_or_default();
+        for mention in self.mentions.iter().filter(|mention| mention.root == Root::Input && !known.is_empty()) {
+            let Some(key) = mention.key.as_ref().filter(|key| !known.contains(key)) else { continue };
+            let hint = nearest(key, &known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            let message = format!("the schema of the input has no `{}`{hint}", limits::truncate(key, 80));
+            let place = crate::expression::Fault { line: mention.line, column: mention.column, message };
+            warnings.push(self.located.fault(&mention.pointer, place.to_string()));
+        }
+        for step in plan.into_iter().flat_map(|plan| &plan.steps) {
+            let (key, waits) = match &step.action {
+                Action::Signal { timeout, .. } => ("timeout", *timeout),
+                Action::Wait(Wait::For(duration)) => ("wait", Some(*duration)),
+                _ => continue,
+            };
+            let Some((waits, timeout)) = waits.zip(plan.and_then(|plan| plan.timeout)) else { continue };
+            if waits >= timeout {
+                let (waits, timeout) = (protocol::duration::format(waits), protocol::duration::format(timeout));
+                let message = format!("a run is given up after {timeout}, before these {waits} are over");
+                warnings.push(self.located.fault(&below(&below("/steps", step.name.as_str()), key), message));
+            }
+        }
+        warnings
     }
 
     /// Whether what each expression names has ended by then.
@@ -366,6 +399,11 @@ impl<'d> Reader<'d> {
 }
 
 impl Mention {
+    fn new(pointer: String, reference: Reference, is_read: bool, by: Mentioner) -> Self {
+        let Reference { root, key, line, column } = reference;
+        Self { pointer, root, key, is_read, line, column, by }
+    }
+
     /// The step whose output has to be at hand for it.
     fn read_output(&self, indexes: &HashMap<String, usize>) -> Option<usize> {
         match (&self.root, self.by) {

@@ -107,3 +107,16 @@ fn bounds_are_told() {
     let (plan, _): (Plan, Value) = validate(&format!("{HEAD}{most}"), &world()).plan.unwrap();
     assert_eq!(plan.steps.len(), 1_000);
 }
+
+#[test]
+fn what_is_most_likely_not_meant_is_warned_of() {
+    let text = "workflow: w\nversion: 1.0.0\ntimeout: 1h\ninput: { type: object, properties: { path: { type: string } } }\nsteps:\n  a: { call: echo, with: { p: \"x ${ input.pth }\", q: \"${ has(input.z) ? input.path : '' }\" } }\n  b: { signal: go, timeout: 1d }\n  c: { wait: 1h }\n  d: { wait: 59m }\n";
+    let report = validate(text, &world());
+    assert!(report.plan.is_some(), "{:?}", report.faults);
+    let expected = [
+        "6:28: steps.a.with.p: column 6: the schema of the input has no `pth`; did you mean `path`?",
+        "7:20: steps.b.timeout: a run is given up after 1h, before these 1d are over",
+        "8:8: steps.c.wait: a run is given up after 1h, before these 1h are over",
+    ];
+    assert_eq!(lines(&report.warnings), expected);
+}
