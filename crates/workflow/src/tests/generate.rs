@@ -107,7 +107,7 @@ impl Recipes {
             }
             draft = match (recipe.on_error, self.kinds) {
                 (0 | 1, Kinds::All) => draft,
-                (2 | 3 | 4, _) => {
+                (2..=4, _) => {
                     let fallback = format!("f{number}");
                     let made = if recipe.is(10) { call(&fallback).undo() } else { call(&fallback) };
                     let is_fatal = recipe.is(11) && self.kinds == Kinds::All;

@@ -100,7 +100,7 @@ fn fixed(seed: u64) -> impl Fn(&Id, u16) -> StepOutcome {
 
 fn by_chance((_, item): &Id, chance: u16) -> StepOutcome {
     match chance >> 8 & 15 {
-        0 | 1 | 2 => failed("tea_is_cold"),
+        0..=2 => failed("tea_is_cold"),
         3 => failed(codes::TIMEOUT),
         4 => failed(codes::DEADLINE_EXCEEDED),
         5 => failed(codes::CANCELLED),
