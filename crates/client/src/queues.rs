@@ -170,6 +170,9 @@ fn queue(capability: &Capability, source: Source, facts: &Facts, at: Timestamp) 
     let running = lanes
         .map(|(_, counters)| usize::try_from(counters.running).unwrap_or(usize::MAX))
         .fold(0, usize::saturating_add);
+    let service = service::judge(capability, &facts.agents, &attendance, at);
+    // Unique work that waits for its retry does not move either, and is nobody's loss while somebody serves it.
+    let lost = now.filter(|_| service == Service::Unserved).map_or(0, |now| now.attendance().lost(at));
     let breaker = facts.breakers.iter().filter(|one| one.breaker.pauses.contains(capability));
     // The one that is open longest; a half-open one has no end.
     let breaker = breaker.filter(|one| one.now != breaker::State::Closed).max_by_key(|one| open_until(one));
@@ -179,12 +182,12 @@ fn queue(capability: &Capability, source: Source, facts: &Facts, at: Timestamp) 
         waiting: now.map_or(0, |now| now.waiting),
         running: now.map_or(0, |now| now.running),
         redelivered: now.map_or(0, |now| now.redelivered),
-        lost: now.map_or(0, |now| now.attendance().lost(at)),
+        lost,
         scheduled: facts.scheduled.get(&key).copied().unwrap_or(0),
         oldest: facts.oldest.get(&key).copied(),
         rate_in: rates.map(|(rate_in, _)| rate_in),
         rate_out: rates.map(|(_, rate_out)| rate_out),
-        service: service::judge(capability, &facts.agents, &attendance, at),
+        service,
         agents: agents.len(),
         slots,
         slots_free: said_free.min(slots.saturating_sub(running)),

@@ -10,7 +10,7 @@ use serde_json::json;
 use sortie_tests::{Fleet, binaries, fleet::capability, process::Start, stock, until};
 use tokio::sync::Notify;
 
-use crate::bystander::{PATIENCE, doctor, entry, found, gone, remedy, repair, seen, sortie, why};
+use crate::bystander::{PATIENCE, doctor, entry, found, gone, remedy, repair, seen, sortie, start, why};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_hangs() -> Result<()> {
@@ -32,10 +32,12 @@ async fn an_agent_that_hangs() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn work_in_the_hands_of_the_last_agent_that_hangs_is_told_also_when_its_entry_is_gone() -> Result<()> {
     let fleet = Fleet::start().await?;
-    let lasts = json!({ "do": "sleep", "ms": 5_000 });
-    let start =
-        Start { slots: 1, registry_ttl: Duration::from_secs(6), ..Start::new(env!("CARGO_BIN_EXE_test-worker")) };
-    let process = start.ready(&fleet).await?;
+    let lasts = json!({ "do": "sleep", "ms": 8_000 });
+    let one = Start { slots: 1, registry_ttl: Duration::from_secs(6), ..Start::new(env!("CARGO_BIN_EXE_test-worker")) };
+    let process = one.ready(&fleet).await?;
+    let hung = fleet.client.agents().await?.remove(0).pid;
+    let mut coordinator = start(&fleet, &["process", "coordinator"]);
+    gone(&fleet, "coordinator").await;
     let receipt = fleet.client.request(&capability("work"), &lasts).submit().await?;
     let id = receipt.id().as_str();
     until("it runs", PATIENCE, || async { (why(&fleet, id).await == "running").then_some(()) }).await;
@@ -52,13 +54,23 @@ async fn work_in_the_hands_of_the_last_agent_that_hangs_is_told_also_when_its_en
     let queues = sortie(&fleet, &["queues", "--over", "0s", "--capability", "work"]).await;
     let queues = String::from_utf8(queues.stdout)?;
     assert!(queues.contains("nobody serves it: what runs is in the hands of agents that are gone"), "{queues}");
+    // A monitoring system hears of it too.
+    let check = sortie(&fleet, &["check", "queue", "--warn", "1"]).await;
+    assert_eq!(check.status.code(), Some(1), "{check:?}");
+    // Which process it was is known as soon as a coordinator has told that it is gone.
+    until("it is named", PATIENCE, || async {
+        let told = doctor(&fleet).await.of("unserved");
+        seen(told.first()?).contains(&format!("process {hung} on ")).then_some(())
+    })
+    .await;
     // What comes behind it is refused to whoever wants it served.
     let refused = sortie(&fleet, &["submit", "work", "1", "--served"]).await;
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-    let _other = start.ready(&fleet).await?;
+    let _other = one.ready(&fleet).await?;
     assert_eq!(receipt.outcome(PATIENCE).await?.status, Status::Completed);
     gone(&fleet, "unserved").await;
     process.signal(Signal::SIGKILL)?;
+    coordinator.kill().await?;
     Ok(())
 }
 

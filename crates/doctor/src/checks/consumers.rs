@@ -40,7 +40,9 @@ pub(super) async fn ack_deadline(patient: &Patient) -> Found {
             );
         }
         // Unique work waits for its retry in hand: it is delivered again by design.
-        if consumer.redelivered > 0 && queue.source != Source::Unique {
+        // What nobody has any more does not run: whether somebody should have it is another check's.
+        let is_held = consumer.attendance().is_held(now);
+        if consumer.redelivered > 0 && is_held && queue.source != Source::Unique {
             let idle = consumer.last_active.and_then(|at| (now - at).to_std().ok()).unwrap_or_default();
             let seen = format!(
                 "{}: {} in hands delivered before, the last {} ago: workers died, or one runs longer than the \

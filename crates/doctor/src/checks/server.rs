@@ -63,8 +63,14 @@ pub(super) async fn durability(patient: &Patient) -> Found {
     Ok(vec![if interval.is_zero() || copies > 1 || interval <= Duration::from_secs(1) {
         Finding::ok(seen)
     } else {
-        Finding::warning(format!("{seen}: a power cut may lose what was acknowledged within that time"))
-            .remedy("where that matters, run the server with nats-config/durable.conf (sync_interval: always), or three servers")
-            .command("sortie topology apply --replicas 3")
+        let finding = Finding::warning(format!("{seen}: a power cut may lose what was acknowledged within that time"));
+        // A server that is alone can keep no second copy.
+        match inspect::server(patient.connection()).cluster {
+            Some(_) => finding
+                .remedy("where that matters, keep three copies, or run the servers with nats-config/durable.conf")
+                .command("sortie topology apply --replicas 3"),
+            None => finding
+                .remedy("where that matters, run the server with nats-config/durable.conf (sync_interval: always)"),
+        }
     }])
 }

@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use chrono::TimeDelta;
 use client::QueuesAsk;
 use protocol::{
     Capability, Request, RequestId, Service,
     breaker::State,
-    duration,
+    duration, event,
+    registry::AgentEntry,
     service::{self, Attendance},
+    subject::filter,
     time::{self, Timestamp},
     topology::Source,
 };
@@ -25,6 +28,10 @@ const SCHEDULES_MAX: usize = 1_000;
 /// How late a schedule must be: the broker may be firing it.
 const OVERDUE_BY: Duration = Duration::from_secs(5);
 
+/// How long ago an agent may have gone to be named, and how many of them are looked at.
+const LATELY: TimeDelta = TimeDelta::hours(1);
+const GONE_MAX: usize = 500;
+
 /// Messages of one queue that are read to name them.
 const NAMED_MAX: usize = 3;
 
@@ -39,12 +46,39 @@ pub(super) async fn unserved(patient: &Patient) -> Found {
         let lanes: Vec<Attendance> = lanes.filter_map(Queue::attendance).collect();
         service::judge(capability, agents, &lanes, now)
     };
-    let judged = queues.iter().filter_map(|queue| match service(&queue.capability) {
-        Service::Served => None,
-        Service::Paused => resting(queue),
-        Service::Unserved => abandoned(queue, now),
-    });
-    Ok(judged.collect())
+    let mut findings = Vec::new();
+    for queue in queues {
+        match service(&queue.capability) {
+            Service::Served => {}
+            Service::Paused => findings.extend(resting(queue)),
+            Service::Unserved => {
+                let Some(finding) = abandoned(queue, now) else { continue };
+                let last = last_served(patient, &queue.capability, now).await;
+                findings.push(match last {
+                    Some(agent) => {
+                        let AgentEntry { kind, instance, host, pid, .. } = agent;
+                        let seen = format!("{}; {kind} {instance} did, process {pid} on {host}", finding.seen);
+                        Finding { seen, ..finding }
+                    }
+                    None => finding,
+                });
+            }
+        }
+    }
+    Ok(findings)
+}
+
+/// Who served it last, as far as a coordinator told lately that it is gone: a process that hangs may still stand there.
+async fn last_served(patient: &Patient, capability: &Capability, now: Timestamp) -> Option<AgentEntry> {
+    let (stream, filter) = (&patient.names().events, filter::event(patient.namespace(), event::AGENT_GONE));
+    let reader = patient.reader();
+    let from = reader.first_since(stream, &filter, now - LATELY).await.ok()??;
+    let page = reader.page(stream, &filter, from, GONE_MAX).await.ok()?;
+    let last = |message: &broker::StoredMessage| {
+        let told: serde_json::Value = serde_json::from_slice(&message.body).ok()?;
+        serde_json::from_value::<AgentEntry>(told.get("last")?.clone()).ok()
+    };
+    page.messages.iter().rev().filter_map(last).find(|agent| agent.serves(capability))
 }
 
 fn abandoned(queue: &Queue, now: Timestamp) -> Option<Finding> {

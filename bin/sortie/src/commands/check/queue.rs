@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use client::{Client, Queue, QueuesAsk};
-use protocol::time::Timestamp;
+use protocol::{Service, time::Timestamp};
 
 use super::{
     Common,
@@ -47,10 +47,20 @@ fn readings(queue: &Queue, now: Timestamp, bounds: Bounds, by_age: bool) -> [Rea
         bounds: is_judged.then_some(bounds),
     };
     [
-        reading("queue_waiting", "Requests that were never delivered.", queue.waiting, false, !by_age),
+        reading(
+            "queue_waiting",
+            "Requests that nobody has: never delivered, or in the hands of agents that are gone.",
+            waiting(queue),
+            false,
+            !by_age,
+        ),
         reading("queue_oldest", "How long the oldest of them waits.", age(queue, now), true, by_age),
-        reading("queue_running", "Requests that are in somebody's hands.", queue.running, false, false),
+        reading("queue_running", "Requests that are in somebody's hands.", queue.running - queue.lost, false, false),
     ]
+}
+
+fn waiting(queue: &Queue) -> u64 {
+    queue.waiting + queue.lost
 }
 
 fn age(queue: &Queue, now: Timestamp) -> u64 {
@@ -64,16 +74,17 @@ fn lane(queue: &Queue) -> String {
 
 /// The worst queue by name, and how many wait in all.
 fn message(queues: &[Queue], now: Timestamp, by_age: bool) -> String {
-    let waiting: u64 = queues.iter().map(|queue| queue.waiting).sum();
-    let measure = |queue: &&Queue| if by_age { age(queue, now) } else { queue.waiting };
-    match queues.iter().filter(|queue| queue.waiting > 0).max_by_key(measure) {
+    let all: u64 = queues.iter().map(waiting).sum();
+    let measure = |queue: &&Queue| if by_age { age(queue, now) } else { waiting(queue) };
+    match queues.iter().filter(|queue| waiting(queue) > 0).max_by_key(measure) {
         None => "nothing waits".to_owned(),
         Some(worst) => format!(
-            "{waiting} waiting; {} ({}) has {}, the oldest for {} s",
+            "{all} waiting; {} ({}) has {}, the oldest for {} s{}",
             worst.capability,
             lane(worst),
-            worst.waiting,
-            age(worst, now)
+            waiting(worst),
+            age(worst, now),
+            if worst.service == Service::Unserved { "; nobody serves it" } else { "" }
         ),
     }
 }
