@@ -244,7 +244,7 @@ impl Client {
 }
 
 impl Acceptance {
-    fn of(stored: Stored) -> Self {
+    pub(crate) fn of(stored: Stored) -> Self {
         if stored.duplicate { Self::Repeated } else { Self::Stored { sequence: stored.sequence } }
     }
 }

@@ -285,8 +285,9 @@ pub fn stored_step_outcome(namespace: &Namespace, run: &RunId, step: &StepName, 
 }
 
 /// The filter under which a fact of a run's log is read: the broker puts a partition in front of the run.
-pub fn stored_run_fact(namespace: &Namespace, run: &RunId, fact: &RunFact) -> String {
-    format!("{namespace}.run.*.{run}.{fact}")
+pub fn stored_run_fact(namespace: &Namespace, partition: Option<u8>, run: &RunId, fact: &RunFact) -> String {
+    let partition = partition.map_or_else(|| "*".to_owned(), |partition| partition.to_string());
+    format!("{namespace}.run.{partition}.{run}.{fact}")
 }
 
 /// Filters for readers, each covering every subject of one kind.

@@ -1,0 +1,211 @@
+//! Starting a run.
+
+use std::time::Duration;
+
+use broker::{Kind, Outgoing};
+use chrono::TimeDelta;
+use protocol::{
+    ContentType, Headers, Lane, Outcome, Request, RequestId, RunId, StepName, Subject, TraceContext, WorkflowName,
+    limits, run::Start, time::Timestamp,
+};
+use serde::Serialize;
+
+use super::PUBLISH_WITHIN;
+use crate::{Client, Error, ErrorKind, receipt::Acceptance};
+
+/// What is known of a run whose start was handed over.
+#[derive(Clone, Debug)]
+pub struct StartedRun {
+    client: Client,
+    run: RunId,
+    acceptance: Acceptance,
+}
+
+/// A start that is being put together.
+#[derive(Debug)]
+#[must_use = "nothing is started until it is submitted"]
+pub struct StartBuilder<'a> {
+    client: &'a Client,
+    workflow: WorkflowName,
+    input: Result<Vec<u8>, String>,
+    content_type: ContentType,
+    id: Option<RunId>,
+    lane: Lane,
+    deadline: Option<Deadline>,
+    retry: Option<(RunId, Option<StepName>)>,
+    parent: Option<String>,
+    trace: TraceContext,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Deadline {
+    At(Timestamp),
+    After(Duration),
+}
+
+impl Client {
+    /// Begins to put together the start of a run of a workflow with this input.
+    pub fn start(&self, workflow: &WorkflowName, input: &(impl Serialize + ?Sized)) -> StartBuilder<'_> {
+        let encoded = serde_json::to_vec(input).map_err(|error| error.to_string());
+        StartBuilder::new(self, workflow, encoded, ContentType::Json)
+    }
+
+    /// The same with an input that is encoded already.
+    pub fn start_encoded(
+        &self,
+        workflow: &WorkflowName,
+        input: Vec<u8>,
+        content_type: ContentType,
+    ) -> StartBuilder<'_> {
+        StartBuilder::new(self, workflow, Ok(input), content_type)
+    }
+}
+
+impl<'a> StartBuilder<'a> {
+    fn new(
+        client: &'a Client,
+        workflow: &WorkflowName,
+        input: Result<Vec<u8>, String>,
+        content_type: ContentType,
+    ) -> Self {
+        Self {
+            client,
+            workflow: workflow.clone(),
+            input,
+            content_type,
+            id: None,
+            lane: Lane::default(),
+            deadline: None,
+            retry: None,
+            parent: None,
+            trace: TraceContext::default(),
+        }
+    }
+
+    /// Under this id: whoever starts it again under the same id starts nothing new. Defaults to a new one.
+    pub fn id(mut self, run: &RunId) -> Self {
+        self.id = Some(run.clone());
+        self
+    }
+
+    /// The lane of its steps where they name none. Defaults to normal.
+    pub fn lane(mut self, lane: Lane) -> Self {
+        self.lane = lane;
+        self
+    }
+
+    /// Until when it must be done.
+    pub fn deadline_at(mut self, deadline: Timestamp) -> Self {
+        self.deadline = Some(Deadline::At(deadline));
+        self
+    }
+
+    /// How long it may take, from now on, by the broker's clock.
+    pub fn deadline(mut self, within: Duration) -> Self {
+        self.deadline = Some(Deadline::After(within));
+        self
+    }
+
+    /// As another run done again: what that one had done is taken over, up to what failed or to a step.
+    pub fn retry_of(mut self, run: &RunId, from: Option<&StepName>) -> Self {
+        self.retry = Some((run.clone(), from.cloned()));
+        self
+    }
+
+    /// Who asks for it.
+    pub fn parent(mut self, parent: impl Into<String>) -> Self {
+        self.parent = Some(parent.into());
+        self
+    }
+
+    /// Trace context to hand on.
+    pub fn trace(mut self, trace: TraceContext) -> Self {
+        self.trace = trace;
+        self
+    }
+
+    /// Hands the start over to the broker: when this returns, it is stored.
+    ///
+    /// # Errors
+    /// `Invalid` and `TooLarge` before anything is sent, `StreamsMissing`, `StoreFull`, `Forbidden`. After `TimedOut` it may
+    /// be stored: start it again under [`Error::request`] to be sure.
+    pub async fn submit(self) -> Result<StartedRun, Error> {
+        let client = self.client.clone();
+        let id = match &self.id {
+            Some(run) => RequestId::from_client(run.as_str())?,
+            None => RequestId::generate(),
+        };
+        let run = RunId::parse(id.as_str())?;
+        if self.id.is_some()
+            && let Some(outcome) = client.outcome(&id).await?
+        {
+            return Ok(StartedRun { client, run, acceptance: Acceptance::Done(outcome) });
+        }
+        let outgoing = self.outgoing(&id, &run).await.map_err(|error| error.about(&id))?;
+        match client.publisher().publish_within(&outgoing, PUBLISH_WITHIN).await {
+            Ok(stored) => Ok(StartedRun { client, run, acceptance: Acceptance::of(stored) }),
+            Err(error) => {
+                let stream = client.names().requests.clone();
+                Err(client.explained(error, &stream).await.during("not started for certain").about(&id))
+            }
+        }
+    }
+
+    async fn outgoing(self, id: &RequestId, run: &RunId) -> Result<Outgoing, Error> {
+        let input = self.input.map_err(|fault| Error::invalid(format!("the input cannot be encoded: {fault}")))?;
+        if input.len() > limits::BODY_BYTES_MAX {
+            let message = format!("the input has {} bytes; {} are allowed", input.len(), limits::BODY_BYTES_MAX);
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
+        let mut request = Request::new(id.clone());
+        request.deadline = match self.deadline {
+            Some(Deadline::At(at)) => Some(at),
+            Some(Deadline::After(within)) => {
+                let within = within.min(protocol::duration::DURATION_MAX);
+                let within = TimeDelta::from_std(within).map_err(|error| Error::invalid(error.to_string()))?;
+                Some(self.client.now().await? + within)
+            }
+            None => None,
+        };
+        request.content_type = self.content_type;
+        request.parent = self.parent;
+        request.trace = self.trace;
+        let (retry_of, retry_from) = self.retry.map_or((None, None), |(run, from)| (Some(run), from));
+        let start = Start { request, run: run.clone(), reply_to: None, lane: self.lane, retry_of, retry_from };
+        let mut headers = Headers::new();
+        start.write(&mut headers);
+        headers.check().map_err(|fault| Error::new(ErrorKind::TooLarge, fault))?;
+        let subject = Subject::Start(self.workflow).render(self.client.namespace());
+        let outgoing = Outgoing::new(subject, input).with_headers(headers);
+        let lightened = self.client.payloads().lighten(outgoing).await;
+        // A start that is stored twice begins one run all the same; this only spares the second look.
+        let outgoing = lightened.map_err(|error| match error.kind() {
+            Kind::TooLarge => Error::new(ErrorKind::TooLarge, error.to_string()),
+            _ => error.into(),
+        })?;
+        Ok(outgoing.with_message_id(id.as_str()))
+    }
+}
+
+impl StartedRun {
+    /// The run.
+    pub fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// How the broker took its start.
+    pub fn acceptance(&self) -> &Acceptance {
+        &self.acceptance
+    }
+
+    /// Waits for its outcome, at most this long.
+    ///
+    /// # Errors
+    /// `Pending` when there is none in time: the run goes on. Else those of [`Client::wait`].
+    pub async fn outcome(&self, within: Duration) -> Result<Outcome, Error> {
+        match &self.acceptance {
+            Acceptance::Done(outcome) => Ok(outcome.clone()),
+            _ => self.client.wait(&RequestId::from(&self.run), within).await,
+        }
+    }
+}
