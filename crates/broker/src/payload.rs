@@ -60,7 +60,7 @@ impl PayloadStore {
     /// # Errors
     /// `TooLarge` past [`limits::BODY_BYTES_MAX`]; else what the store says.
     pub async fn put_as(&self, name: &str, body: &[u8]) -> Result<(), Error> {
-        check_size(body.len() as u64)?;
+        check_size(body.len() as u64, limits::BODY_BYTES_MAX)?;
         if self.get(name).await.is_ok_and(|stored| stored == body) {
             return Ok(());
         }
@@ -101,6 +101,14 @@ impl PayloadStore {
     /// `NotFound` when it is not there, not whole (a replica may be behind: try again) or contradicts itself; `TooLarge`;
     /// or what reading says.
     pub async fn get(&self, name: &str) -> Result<Bytes, Error> {
+        self.get_up_to(name, limits::BODY_BYTES_MAX).await
+    }
+
+    /// Reads a body of at most so many bytes; of a larger one nothing is read.
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get).
+    pub async fn get_up_to(&self, name: &str, bytes_max: usize) -> Result<Bytes, Error> {
         let stream = object_stream(&self.bucket);
         let meta = format!("$O.{}.M.{}", self.bucket, encoded(name));
         let missing = || Error::new(Kind::NotFound, format!("object {name} is not in {}", self.bucket));
@@ -109,7 +117,7 @@ impl PayloadStore {
         if info.deleted {
             return Err(missing());
         }
-        check_size(info.size)?;
+        check_size(info.size, bytes_max)?;
         // Others may write here: a wildcard as its name would read everybody's chunks.
         let lies = |what: &str| Error::new(Kind::NotFound, format!("object {name} of {}: {what}", self.bucket));
         if !is_plain_token(&info.nuid) {
@@ -135,9 +143,9 @@ impl PayloadStore {
     }
 }
 
-fn check_size(size: u64) -> Result<(), Error> {
-    if size > limits::BODY_BYTES_MAX as u64 {
-        let message = format!("a body of {size} bytes; {} are allowed", limits::BODY_BYTES_MAX);
+fn check_size(size: u64, bytes_max: usize) -> Result<(), Error> {
+    if size > bytes_max as u64 {
+        let message = format!("a body of {size} bytes; {bytes_max} are allowed");
         return Err(Error::new(Kind::TooLarge, message));
     }
     Ok(())

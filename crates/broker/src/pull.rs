@@ -23,6 +23,15 @@ pub enum PullRequest {
         /// How many.
         batch: usize,
     },
+    /// Up to this many, waiting for them as they come.
+    Stream {
+        /// How many.
+        batch: usize,
+        /// How long the server keeps the pull.
+        expires: Duration,
+        /// How often it says that it still does.
+        heartbeat: Duration,
+    },
     /// One message, waiting for it.
     Wait {
         /// How long the server keeps the pull.
@@ -106,6 +115,11 @@ impl PullInbox {
             PullRequest::Now { batch } => json!({ "batch": batch, "no_wait": true }),
             PullRequest::Wait { expires, heartbeat } => json!({
                 "batch": 1,
+                "expires": nanos(expires),
+                "idle_heartbeat": nanos(heartbeat),
+            }),
+            PullRequest::Stream { batch, expires, heartbeat } => json!({
+                "batch": batch,
                 "expires": nanos(expires),
                 "idle_heartbeat": nanos(heartbeat),
             }),

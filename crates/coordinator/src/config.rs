@@ -31,6 +31,10 @@ pub struct Config {
     pub agents_every: Duration,
     /// How often the figures of the fleet as a whole are asked for. Defaults to 10 s.
     pub gauges_every: Duration,
+    /// How often facts are looked for that belong to no run. Defaults to 5 min.
+    pub strays_every: Duration,
+    /// How old a fact must be that came before its run, before it counts as one of no run. Defaults to 1 h.
+    pub strays_kept: Duration,
     /// How often dead letters are looked at for those that a rule sends again. Defaults to 5 s.
     pub redrive_every: Duration,
 }
@@ -51,6 +55,8 @@ impl Default for Config {
             wishes_every: Duration::from_secs(1),
             agents_every: Duration::from_secs(3),
             gauges_every: Duration::from_secs(10),
+            strays_every: Duration::from_secs(300),
+            strays_kept: Duration::from_secs(3_600),
             redrive_every: Duration::from_secs(5),
         }
     }

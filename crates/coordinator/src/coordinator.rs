@@ -25,6 +25,7 @@ use crate::{
         wishes::Wishes,
     },
     post::Post,
+    runs::{self, Strays},
 };
 
 /// A running coordinator. It ends when this is dropped, as if it were killed; [`Coordinator::stopped`] ends it in order.
@@ -32,6 +33,7 @@ use crate::{
 pub struct Coordinator {
     handle: Handle,
     instance: InstanceId,
+    runs: runs::Held,
     tasks: Vec<Owned<()>>,
 }
 
@@ -62,7 +64,7 @@ impl Coordinator {
         post.now().await?;
         let handle = Handle { stop: CancellationToken::new() };
         let config = &post.config;
-        let tasks = vec![
+        let mut tasks = vec![
             spawn(Overdue::new(&post), &post, config.overdue_every, post.store.room(), &handle),
             spawn(Deadlines::new(&post), &post, config.deadlines_every, Arc::default(), &handle),
             spawn(DeadLetters::new(&post), &post, config.dead_letters_every, Arc::default(), &handle),
@@ -71,11 +73,14 @@ impl Coordinator {
             spawn(Wishes::new(&post), &post, config.wishes_every, Arc::default(), &handle),
             task::spawn("fires", Fires::new(&post).keep(handle.stop.clone())),
             spawn(Gauges::new(&post), &post, config.gauges_every, Arc::default(), &handle),
+            spawn(Strays::new(&post), &post, config.strays_every, Arc::default(), &handle),
             spawn(Redrive::new(&post), &post, config.redrive_every, Arc::default(), &handle),
             task::spawn("advisories", Advised::new(&post).keep(handle.stop.clone())),
         ];
+        let (runs, of_runs) = runs::start(&post, &handle.stop);
+        tasks.extend(of_runs);
         tracing::info!(instance = %post.instance, namespace = %post.namespace(), "coordinator started");
-        Ok(Self { handle, instance: post.instance.clone(), tasks })
+        Ok(Self { handle, instance: post.instance.clone(), runs, tasks })
     }
 
     /// What stops it from elsewhere.
@@ -86,6 +91,11 @@ impl Coordinator {
     /// Who it is in leases and events.
     pub fn instance(&self) -> &InstanceId {
         &self.instance
+    }
+
+    /// How many partitions of the runs' logs it has now, of 16.
+    pub fn partitions(&self) -> usize {
+        self.runs.partitions()
     }
 
     /// Waits until it was stopped and has given its leases back. False if a duty panicked: the others stop then too,
@@ -109,9 +119,10 @@ fn spawn<D: Duty>(duty: D, post: &Post, every: std::time::Duration, bell: Arc<No
 
 async fn wait_for_topology(post: &Post) -> Result<(), Error> {
     let names = &post.names;
-    let buckets = [&names.agents, &names.config, &names.desired, &names.locks, &names.state];
+    let buckets = [&names.agents, &names.config, &names.desired, &names.locks, &names.state, &names.workflows];
     let buckets = buckets.map(|bucket| bucket_stream(bucket));
-    let streams = [&names.requests, &names.unique, &names.outcomes, &names.events, &names.dead, &names.advisories];
+    let streams =
+        [&names.requests, &names.unique, &names.outcomes, &names.runs, &names.events, &names.dead, &names.advisories];
     let until = std::time::Instant::now() + post.config.topology_within;
     for stream in streams.into_iter().chain(&buckets) {
         let within = until.saturating_duration_since(std::time::Instant::now());

@@ -40,7 +40,6 @@ mod metrics;
 mod post;
 mod queues;
 mod recorder;
-#[allow(dead_code, reason = "what decides is not there yet")]
 mod runs;
 pub mod serve;
 

@@ -25,6 +25,7 @@ pub(crate) struct Post {
     pub(crate) state: Bucket,
     pub(crate) configuration: Bucket,
     pub(crate) desired: Bucket,
+    pub(crate) workflows: Bucket,
     pub(crate) clock: BrokerClock,
     pub(crate) metrics: Metrics,
 }
@@ -42,6 +43,7 @@ impl Post {
             state: bucket(&names.state),
             configuration: bucket(&names.config),
             desired: bucket(&names.desired),
+            workflows: bucket(&names.workflows),
             payloads: PayloadStore::new(&connection, names.payloads.clone()),
             reader,
             recorder: Recorder::new(publisher, store.clone()),

@@ -1,15 +1,76 @@
-//! Runs of workflows: their logs are read by partition, folded, and what they want done is carried out.
+//! Runs of workflows. The log of a run is its state; a coordinator folds it, and writes only what it dispatches.
 //!
 //! ```text
-//!   FLEET_RUNS ── partition (polls, extends) ──► keeper (decides)
-//!                    └─ fence: is it still ours?
+//!   FLEET_REQUESTS (start.*) ── starts ──► begin: input checked ──► FLEET_RUNS: `started`
+//!
+//!   FLEET_RUNS ── partition (polls, extends; fence) ──► keeper ──► conduct, one turn of one run:
+//!                                                                     log: read or folded on
+//!                                                                     carry: requests, timers, events
+//!                                                                     end: outcome, summary, purge
+//!                                                                     then the events are acknowledged
 //! ```
 
+mod ask;
+mod begin;
+mod carry;
+mod conduct;
+mod definitions;
+mod end;
 mod fence;
 mod hand;
+mod keeper;
+mod log;
+mod means;
+mod metrics;
 mod partition;
 mod share;
+mod starts;
+mod strays;
 
-pub use metrics::RunMetrics;
+use std::sync::Arc;
 
-mod metrics;
+use broker::task::{self, Owned};
+use protocol::topology::{RUN_PARTITIONS, run_consumer, run_pace};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub use self::metrics::RunMetrics;
+pub(crate) use self::strays::Strays;
+
+use self::{keeper::Keeper, means::Means, partition::Partition, share::Share, starts::Starts};
+use crate::post::Post;
+
+/// What this coordinator has of the runs.
+#[derive(Debug)]
+pub(crate) struct Held {
+    partitions: Vec<Arc<partition::Post>>,
+}
+
+/// Starts what keeps runs: a poller and a keeper for each partition, the starts, and the share.
+pub(crate) fn start(post: &Post, stop: &CancellationToken) -> (Held, Vec<Owned<()>>) {
+    let means = Arc::new(Means::new(post));
+    let pace = run_pace();
+    let mut tasks = Vec::new();
+    let mut posts = Vec::new();
+    for number in 0..RUN_PARTITIONS {
+        let one = partition::Post::new(&pace);
+        let (deciding, told) = mpsc::unbounded_channel();
+        let consumer = run_consumer(post.namespace(), number);
+        let partition = Partition::new(&post.connection, consumer, pace, Arc::clone(&one), deciding);
+        // The keeper ends with its partition, which it hears from.
+        tasks.push(task::spawn("runs", Keeper::new(&means, number, Arc::clone(&one)).keep(told)));
+        tasks.push(task::spawn("partition", partition.keep(stop.clone())));
+        posts.push(one);
+    }
+    tasks.push(task::spawn("starts", Starts::new(&means).keep(stop.clone())));
+    let held = Held { partitions: posts.clone() };
+    tasks.push(task::spawn("share", Share::new(post, posts).keep(stop.clone())));
+    (held, tasks)
+}
+
+impl Held {
+    /// How many partitions are ours now.
+    pub(crate) fn partitions(&self) -> usize {
+        self.partitions.iter().filter(|one| one.fence.stands()).count()
+    }
+}

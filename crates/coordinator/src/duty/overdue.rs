@@ -11,7 +11,7 @@ use std::time::Duration;
 use broker::{Disposition, Error, Outgoing, Settled, StoredMessage, due_time};
 use chrono::TimeDelta;
 use futures_util::{TryStreamExt, stream};
-use protocol::{Headers, header, subject::filter, time::Timestamp};
+use protocol::{Headers, header, run::StoredFact, subject::filter, time::Timestamp};
 
 use crate::{duty::Duty, post::Post};
 
@@ -45,7 +45,10 @@ impl Overdue {
     }
 
     async fn fire(&self, schedule: StoredMessage) -> Result<(), Error> {
-        let outgoing = again(schedule);
+        let mut outgoing = again(schedule);
+        if let Some(timer) = StoredFact::parse(self.post.namespace(), &outgoing.subject) {
+            outgoing.subject = timer.published(self.post.namespace());
+        }
         match self.post.recorder.record(&outgoing).await {
             Ok(Settled::Stored(_)) => self.post.metrics.overdue.inc(),
             Ok(Settled::Superseded) => {}
@@ -70,7 +73,15 @@ impl Duty for Overdue {
         let now = self.post.now().await?;
         let recurring = recurring::look(&self.post, now, self.is_first).await?;
         self.is_first = false;
-        let (stream, filter) = (&self.post.names.requests, filter::later(self.post.namespace()));
+        let later = self.look_at(&self.post.names.requests, filter::later(self.post.namespace()), now).await?;
+        let timers = self.look_at(&self.post.names.runs, filter::run_timers(self.post.namespace()), now).await?;
+        Ok([recurring, later, timers].into_iter().flatten().min())
+    }
+}
+
+impl Overdue {
+    /// Publishes again what is overdue under a filter; says how soon something else will be.
+    async fn look_at(&self, stream: &str, filter: String, now: Timestamp) -> Result<Option<Duration>, Error> {
         let mut sooner: Option<Duration> = None;
         let mut from = Some(1);
         while let Some(sequence) = from {
@@ -92,10 +103,7 @@ impl Duty for Overdue {
                 .try_for_each_concurrent(AT_ONCE, |schedule| self.fire(schedule))
                 .await?;
         }
-        Ok(match (sooner, recurring) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        })
+        Ok(sooner)
     }
 }
 

@@ -40,6 +40,7 @@ impl Hand {
     }
 
     /// Whether this one is in hand.
+    #[cfg(test)]
     pub(super) fn has(&self, sequence: u64) -> bool {
         self.held().deliveries.contains_key(&sequence)
     }

@@ -1,0 +1,138 @@
+//! One turn of one run: events in hand are folded, what they led to is carried out, and only then they are acknowledged.
+
+use std::sync::Arc;
+
+use broker::{Delivery, Error, topology};
+use protocol::{RequestId, RunFact, RunId, Subject, run::StoredFact, subject::filter};
+
+use super::{
+    carry::Carrier,
+    fence::Term,
+    hand::Hand,
+    log::{self, Log},
+    means::Means,
+};
+
+/// A turn of a run.
+pub(super) struct Turn {
+    pub(super) means: Arc<Means>,
+    pub(super) hand: Arc<Hand>,
+    pub(super) term: Term,
+    pub(super) run: RunId,
+    pub(super) partition: u8,
+    /// What is below this was acknowledged, and so carried out.
+    pub(super) ack_floor: u64,
+    /// None: it is not in memory.
+    pub(super) log: Option<Log>,
+    pub(super) events: Vec<Arc<Delivery>>,
+}
+
+/// How a turn ended.
+pub(super) struct Ended {
+    pub(super) run: RunId,
+    /// None: it is over, or to be read again.
+    pub(super) log: Option<Log>,
+    /// What is not done.
+    pub(super) left: Vec<Arc<Delivery>>,
+    pub(super) error: Option<Error>,
+}
+
+impl Turn {
+    pub(super) async fn take(mut self) -> Ended {
+        log::in_order(&mut self.events);
+        let result = self.go().await;
+        let (left, error) = match result {
+            Ok(()) => (Vec::new(), None),
+            Err(error) => (self.events, Some(error)),
+        };
+        Ended { run: self.run, log: self.log, left, error }
+    }
+
+    async fn go(&mut self) -> Result<(), Error> {
+        if !self.fold().await? {
+            // The log was purged through all of them: the run is over.
+            self.log = None;
+            self.ack().await;
+            return Ok(());
+        }
+        let Some(log) = &self.log else { return Ok(()) };
+        if !log.state.is_started() {
+            return self.wait_or_purge().await;
+        }
+        let is_over = Carrier { means: &self.means, term: &self.term, log }.carry_out().await?;
+        if is_over {
+            self.log = None;
+        } else if let Some(log) = &mut self.log {
+            log.done_through = log.state.last_sequence();
+        }
+        self.ack().await;
+        Ok(())
+    }
+
+    /// Brings the log to where every event is folded. False: it is gone.
+    async fn fold(&mut self) -> Result<bool, Error> {
+        let Some(through) = self.events.last().map(|event| event.sequence) else { return Ok(self.log.is_some()) };
+        if let Some(mut log) = self.log.take() {
+            if self.fold_into(&mut log).await? {
+                self.log = Some(log);
+                return Ok(true);
+            }
+            tracing::debug!(run = %self.run, "a fact was missed, the log is read again");
+        }
+        self.log = Log::load(&self.means, &self.run, self.partition, through, self.ack_floor).await?;
+        Ok(self.log.is_some())
+    }
+
+    async fn fold_into(&self, log: &mut Log) -> Result<bool, Error> {
+        for event in &self.events {
+            let stored = StoredFact::parse(self.means.post.namespace(), &event.message.subject);
+            if let Some(stored) = stored
+                && !log.take(&self.means, &stored.name, event).await?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Facts of a run that has not started are those of one that is over, and purged; or they came first, and wait in the
+    /// log: the start is read with them.
+    async fn wait_or_purge(&mut self) -> Result<(), Error> {
+        self.log = None;
+        let Some(through) = self.events.last().map(|event| event.sequence) else { return Ok(()) };
+        if has_outcome(&self.means, &self.run).await? {
+            if !self.term.lasts() {
+                return Err(Error::new(broker::Kind::Fenced, "the partition is another's"));
+            }
+            purge(&self.means, &self.run, Some(self.partition), through).await?;
+        }
+        self.ack().await;
+        Ok(())
+    }
+
+    async fn ack(&self) {
+        self.hand.ack(&self.means.post.connection, &self.events).await;
+    }
+}
+
+/// Whether a run is over, or will never start. The leader's word, where a replica says no.
+pub(super) async fn has_outcome(means: &Means, run: &RunId) -> Result<bool, Error> {
+    let (post, id) = (&means.post, RequestId::from(run));
+    let subject = Subject::outcome_of(&id).render(post.namespace());
+    if post.reader.last(&post.names.outcomes, &subject).await?.is_some() {
+        return Ok(true);
+    }
+    Ok(post.reader.last_sequence_at_leader(&post.names.outcomes, &subject).await?.is_some())
+}
+
+/// Removes a log up to a fact.
+pub(super) async fn purge(means: &Means, run: &RunId, partition: Option<u8>, through: u64) -> Result<(), Error> {
+    let post = &means.post;
+    let filter = filter::run_log(post.namespace(), partition, run);
+    topology::purge(&post.connection, &post.names.runs, &filter, Some(through + 1)).await.map(|_| ())
+}
+
+/// Whether a fact needs no folding: a schedule that has not fired only tells that it is there.
+pub(super) fn only_tells(name: &str) -> bool {
+    matches!(RunFact::parse(name), Some(RunFact::Timer(_)))
+}

@@ -1,0 +1,130 @@
+//! The end of a run: outcome, reply to the parent, summary, and only then the purge of its log. Each is harmless when it was
+//! done before, and whoever finds the log still there does all of them again.
+
+use broker::{Disposition, Error, Kind, Outgoing, Settled, StoredMessage, topology};
+use protocol::{
+    Capability, ContentType, LoggedFact, Origin, Outcome, RequestId, RunSummary, Status, Subject, event, header,
+    run::{StoredFact, ended_topic},
+    subject::{self, filter},
+    time::Timestamp,
+};
+use workflow::command::Ending;
+
+use super::{ask, carry::Carrier, log};
+
+/// Ends a run.
+pub(super) async fn end(carrier: &Carrier<'_>, ending: &Ending) -> Result<(), Error> {
+    let (means, log) = (carrier.means, carrier.log);
+    let run = log.state.run();
+    let decided = decide(carrier, outcome(carrier, ending).await?).await?;
+    if let Some(parent) = log.state.parent() {
+        reply(carrier, parent, &decided).await?;
+    }
+    let through = log.state.last_sequence();
+    if let Some(messages) = log::read(means, run, log.partition, through).await? {
+        match summary(carrier, &decided, &messages, through) {
+            Some(summary) => tell(carrier, summary).await?,
+            None => tracing::warn!(%run, "run without a workflow's name: nothing is kept of it but its outcome"),
+        }
+    }
+    carrier.check()?;
+    let filter = filter::run_log(means.post.namespace(), Some(log.partition), run);
+    topology::purge(&means.post.connection, &means.post.names.runs, &filter, Some(through + 1)).await?;
+    means.post.metrics.runs.ended.with_label_values(&[decided.status.as_str()]).inc();
+    tracing::info!(%run, status = %decided.status, "run ended");
+    Ok(())
+}
+
+async fn outcome(carrier: &Carrier<'_>, ending: &Ending) -> Result<Outcome, Error> {
+    let id = RequestId::from(carrier.log.state.run());
+    let mut outcome = match &ending.failure {
+        Some(failure) if ending.status != Status::Completed => Outcome::not_completed(id, ending.status, failure),
+        _ => Outcome::completed(id, ContentType::Json, Vec::new()),
+    };
+    if outcome.status == Status::Completed {
+        let name = format!("{}~output", carrier.log.state.run());
+        match ask::with_body(&carrier.means.post.payloads, &name, &ending.output).await {
+            Ok((headers, body)) => {
+                outcome.payload_ref = headers.get(header::PAYLOAD_REF).map(str::to_owned);
+                outcome.content_type = ContentType::read(headers.get(header::CONTENT_TYPE));
+                outcome.body = body.to_vec();
+            }
+            Err(error) if error.disposition() == Disposition::Reject => {
+                let failure = protocol::Failure::new(protocol::codes::RESULT_TOO_LARGE, error.to_string());
+                outcome = Outcome::not_completed(outcome.id, Status::Failed, &failure);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let workflow = carrier.log.began.as_ref().and_then(|began| began.workflow.as_ref());
+    outcome.capability = workflow.and_then(|name| Capability::parse(name.as_str()).ok());
+    outcome.trace = carrier.log.trace.clone();
+    Ok(outcome)
+}
+
+/// Stores the outcome, and gives the one that counts: another may have been first.
+async fn decide(carrier: &Carrier<'_>, outcome: Outcome) -> Result<Outcome, Error> {
+    if let Settled::Stored(_) = carrier.record(&outcome).await? {
+        return Ok(outcome);
+    }
+    let post = &carrier.means.post;
+    let subject = Subject::outcome_of(&outcome.id).render(post.namespace());
+    // It is there, so the leader has it.
+    let found = post.reader.last_at_leader(&post.names.outcomes, &subject).await?;
+    let found = found.ok_or_else(|| Error::new(Kind::TimedOut, "the outcome that was first is not read yet"))?;
+    Ok(Outcome::read(outcome.id, &found.headers, &found.body))
+}
+
+/// The parent's step ends as its sub-run did.
+async fn reply(carrier: &Carrier<'_>, parent: &RequestId, decided: &Outcome) -> Result<(), Error> {
+    if !matches!(parent.origin(), Origin::Step { .. }) {
+        return Ok(());
+    }
+    let reply = Outcome { id: parent.clone(), ..decided.clone() };
+    carrier.record(&reply).await.map(|_| ())
+}
+
+fn summary(carrier: &Carrier<'_>, decided: &Outcome, messages: &[StoredMessage], through: u64) -> Option<RunSummary> {
+    let began = carrier.log.began.as_ref()?;
+    let (state, namespace) = (&carrier.log.state, carrier.means.post.namespace());
+    let of_run = messages.iter().filter(|message| message.sequence <= through);
+    let fact = |message: &StoredMessage| {
+        let stored = StoredFact::parse(namespace, &message.subject)?;
+        Some(LoggedFact::new(message.sequence, message.time, stored.name, &message.headers, &message.body))
+    };
+    let facts: Vec<LoggedFact> = of_run.filter_map(fact).collect();
+    Some(RunSummary {
+        run: state.run().clone(),
+        workflow: began.workflow.clone()?,
+        version: began.version.clone(),
+        status: decided.status,
+        started_at: began.at,
+        ended_at: facts.last().map_or_else(Timestamp::default, |fact| fact.at),
+        parent: state.parent().cloned(),
+        retry_of: began.retry_of.clone(),
+        failure: decided.payload_ref.is_none().then(|| decided.failure()).flatten(),
+        facts,
+    })
+}
+
+async fn tell(carrier: &Carrier<'_>, mut summary: RunSummary) -> Result<(), Error> {
+    let post = &carrier.means.post;
+    let topic = ended_topic(Some(&summary.workflow), Some(summary.status), Some(&summary.run));
+    let name = format!("{}~summary", summary.run);
+    loop {
+        let source = format!("/{}/run/{}", post.namespace(), summary.run);
+        let headers = event::headers(summary.run.as_str(), &source, &topic, summary.ended_at);
+        let body = serde_json::to_vec(&summary).unwrap_or_default();
+        let outgoing = Outgoing::new(subject::event(post.namespace(), &topic), body).with_headers(headers);
+        match post.payloads.lighten_as(&name, outgoing).await {
+            Ok(outgoing) => return carrier.means.settle(carrier.term, &outgoing.expecting(0)).await.map(|_| ()),
+            // More than an object may hold: what happened is told without what it carried.
+            Err(error) if error.kind() == Kind::TooLarge && summary.facts.iter().any(|fact| fact.body.is_some()) => {
+                for fact in &mut summary.facts {
+                    (fact.body, fact.body_base64) = (None, None);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! A run as its log tells it: read where it is not in memory, and folded fact by fact.
+
+use std::{sync::Arc, time::Duration};
+
+use broker::{Delivery, Error, Kind, StoredMessage};
+use protocol::{
+    ContentType, Headers, RunFact, RunId, TraceContext, WorkflowName, header, limits, run::StoredFact, subject::filter,
+    time::Timestamp,
+};
+use serde_json::Value;
+use workflow::{
+    Fact, Folded, Payload, State,
+    fact::{Event, Started},
+};
+
+use super::means::Means;
+
+/// Facts that one read asks for.
+const PAGE: usize = 500;
+
+/// How often a log is read that does not reach the event in hand before the leader is asked, which has it.
+const BEHIND_MAX: u32 = 3;
+const BEHIND_WAIT: Duration = Duration::from_millis(20);
+
+/// The largest object that is loaded for an expression to look into.
+const LOADED_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// One run in memory.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) state: State,
+    pub(super) partition: u8,
+    /// What the facts up to here led to is carried out.
+    pub(super) done_through: u64,
+    /// What was folded, in order. A fact below the last one that is not among them was missed.
+    folded: Vec<u64>,
+    /// What the facts took together, in bytes: about what the state takes.
+    pub(super) bytes: usize,
+    /// Trace context of the request that started it.
+    pub(super) trace: TraceContext,
+    pub(super) began: Option<Began>,
+}
+
+/// What the first fact tells of a run beside the engine's own.
+#[derive(Clone, Debug)]
+pub(super) struct Began {
+    pub(super) at: Timestamp,
+    /// None where a stranger wrote the fact.
+    pub(super) workflow: Option<WorkflowName>,
+    pub(super) version: String,
+    pub(super) retry_of: Option<RunId>,
+}
+
+impl Began {
+    fn read(at: Timestamp, started: &Started) -> Self {
+        let text = |key: &str| started.definition[key].as_str();
+        Self {
+            at,
+            workflow: text("workflow").and_then(|name| WorkflowName::parse(name).ok()),
+            version: text("version").unwrap_or_default().to_owned(),
+            retry_of: started.retry_of.clone(),
+        }
+    }
+}
+
+/// A message of a log, wherever it came from.
+struct Piece<'a> {
+    name: &'a str,
+    sequence: u64,
+    at: Timestamp,
+    headers: &'a Headers,
+    body: &'a [u8],
+}
+
+impl Log {
+    /// Reads a run's log, at least to a fact that is known to be there. None when that fact is gone: the log was purged.
+    pub(super) async fn load(
+        means: &Means,
+        run: &RunId,
+        partition: u8,
+        through: u64,
+        done_through: u64,
+    ) -> Result<Option<Self>, Error> {
+        let _permit = means.loads.acquire().await;
+        means.post.metrics.runs.loads.inc();
+        let Some(messages) = read(means, run, partition, through).await? else { return Ok(None) };
+        let mut log = Self {
+            state: State::new(run.clone()),
+            partition,
+            done_through,
+            folded: Vec::with_capacity(messages.len()),
+            bytes: 0,
+            trace: TraceContext::default(),
+            began: None,
+        };
+        for message in &messages {
+            let Some(stored) = StoredFact::parse(means.post.namespace(), &message.subject) else { continue };
+            let (name, at) = (stored.name.as_str(), message.time);
+            let piece = Piece { name, sequence: message.sequence, at, headers: &message.headers, body: &message.body };
+            log.fold(means, piece).await?;
+        }
+        Ok(Some(log))
+    }
+
+    /// Folds an event. False when it is older than what was folded and was missed: the log must be read again.
+    pub(super) async fn take(&mut self, means: &Means, name: &str, event: &Delivery) -> Result<bool, Error> {
+        if event.sequence <= self.state.last_sequence() {
+            return Ok(self.folded.binary_search(&event.sequence).is_ok());
+        }
+        let (headers, body) = (&event.message.headers, &event.message.body);
+        self.fold(means, Piece { name, sequence: event.sequence, at: event.published_at, headers, body }).await?;
+        Ok(true)
+    }
+
+    async fn fold(&mut self, means: &Means, piece: Piece<'_>) -> Result<(), Error> {
+        let mut fact = self.read_fact(means, &piece).await?;
+        self.bring(means, &mut fact.event).await?;
+        if let Event::Started(started) = &fact.event
+            && self.began.is_none()
+        {
+            self.trace = TraceContext::read(piece.headers);
+            self.began = Some(Began::read(fact.at, started));
+        }
+        if let Folded::Nothing(why) = self.state.fold(&fact) {
+            tracing::debug!(run = %self.state.run(), sequence = piece.sequence, name = piece.name, %why, "fact changes nothing");
+        }
+        means.post.metrics.runs.facts.inc();
+        self.folded.push(piece.sequence);
+        self.bytes += piece.body.len() + size_of::<u64>();
+        Ok(())
+    }
+
+    async fn read_fact(&self, means: &Means, piece: &Piece<'_>) -> Result<Fact, Error> {
+        let reference = piece.headers.get(header::PAYLOAD_REF);
+        let body = match (RunFact::parse(piece.name), reference) {
+            // It holds the definition, without which nothing can be folded.
+            (Some(RunFact::Started), Some(reference)) => means.object(reference, limits::BODY_BYTES_MAX).await?,
+            _ => None,
+        };
+        let body = body.as_deref().unwrap_or(piece.body);
+        Ok(Fact::read(piece.name, piece.sequence, piece.at, piece.headers, body))
+    }
+
+    /// Loads what an expression will look into. What is gone, or too large, stays a reference: the expression then says so.
+    async fn bring(&mut self, means: &Means, event: &mut Event) -> Result<(), Error> {
+        let held = match event {
+            Event::Started(started) if is_held(&started.input) && self.is_input_read(started) => &mut started.input,
+            Event::StepEnded { step, outcome, .. } if self.state.is_output_read(step) => &mut outcome.output,
+            Event::Signalled { name, value } if self.state.is_signal_read(name) => value,
+            _ => return Ok(()),
+        };
+        if let Payload::Held { reference, content_type } = &*held
+            && let Some(body) = means.object(reference, LOADED_BYTES_MAX).await?
+            && let Ok(value) = ContentType::read(Some(content_type)).decode::<Value>(&body)
+        {
+            self.bytes += body.len();
+            *held = Payload::from(value);
+        }
+        Ok(())
+    }
+
+    fn is_input_read(&mut self, started: &Started) -> bool {
+        self.state.is_input_read(started)
+    }
+}
+
+fn is_held(payload: &Payload) -> bool {
+    matches!(payload, Payload::Held { .. })
+}
+
+/// The messages of a log, at least to one that is known to be there; none when that one is gone. A replica may be behind:
+/// what does not reach it is read again, and at last from the leader.
+pub(super) async fn read(
+    means: &Means,
+    run: &RunId,
+    partition: u8,
+    through: u64,
+) -> Result<Option<Vec<StoredMessage>>, Error> {
+    let (stream, filter) = (&means.post.names.runs, filter::run_log(means.post.namespace(), Some(partition), run));
+    for tried in 0..=BEHIND_MAX {
+        let mut messages = Vec::new();
+        let mut from = Some(1);
+        while let Some(sequence) = from {
+            let page = if tried < BEHIND_MAX {
+                means.post.reader.page(stream, &filter, sequence, PAGE).await?
+            } else {
+                means.post.reader.page_at_leader(stream, &filter, sequence, PAGE).await?
+            };
+            from = page.next;
+            messages.extend(page.messages);
+        }
+        if messages.last().is_some_and(|last: &StoredMessage| last.sequence >= through) {
+            return Ok(Some(messages));
+        }
+        if !means.post.reader.is_at_leader(stream, through).await? {
+            return Ok(None);
+        }
+        tokio::time::sleep(BEHIND_WAIT).await;
+    }
+    Err(Error::new(Kind::TimedOut, format!("the log of run {run} does not reach fact {through} yet")))
+}
+
+/// Deliveries in the order of their facts.
+pub(super) fn in_order(events: &mut [Arc<Delivery>]) {
+    events.sort_unstable_by_key(|event| event.sequence);
+}

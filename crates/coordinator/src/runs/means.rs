@@ -1,0 +1,56 @@
+//! What the keepers of all partitions work with.
+
+use std::time::Duration;
+
+use broker::{Error, Kind, Outgoing, Publisher, Settled};
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use super::fence::Term;
+use crate::post::Post;
+
+/// How often, and how far apart, an object is asked for that a replica may not have yet.
+const OBJECT_TRIES: u32 = 5;
+const OBJECT_WAIT: Duration = Duration::from_millis(100);
+
+/// Logs that are read at once: whoever takes partitions over reads many.
+const LOADS_AT_ONCE: usize = 32;
+
+/// What the keepers of all partitions work with.
+#[derive(Debug)]
+pub(super) struct Means {
+    pub(super) post: Post,
+    pub(super) publisher: Publisher,
+    pub(super) loads: Semaphore,
+}
+
+impl Means {
+    pub(super) fn new(post: &Post) -> Self {
+        Self { post: post.clone(), publisher: Publisher::new(&post.connection), loads: Semaphore::new(LOADS_AT_ONCE) }
+    }
+
+    /// Publishes until it is settled, while the term lasts.
+    ///
+    /// # Errors
+    /// `Fenced` when the partition is another's; what would be refused again.
+    pub(super) async fn settle(&self, term: &Term, outgoing: &Outgoing) -> Result<Settled, Error> {
+        self.publisher.settle_while(outgoing, &|| term.lasts()).await
+    }
+
+    /// A body from the object store; none where it is certainly not there, or larger than this.
+    ///
+    /// # Errors
+    /// What passes by itself.
+    pub(super) async fn object(&self, name: &str, bytes_max: usize) -> Result<Option<Bytes>, Error> {
+        for _ in 0..OBJECT_TRIES {
+            match self.post.payloads.get_up_to(name, bytes_max).await {
+                Ok(body) => return Ok(Some(body)),
+                Err(error) if error.kind() == Kind::NotFound => tokio::time::sleep(OBJECT_WAIT).await,
+                Err(error) if error.disposition() == broker::Disposition::Reject => break,
+                Err(error) => return Err(error),
+            }
+        }
+        tracing::warn!(object = name, "a body in the object store cannot be used");
+        Ok(None)
+    }
+}

@@ -1,0 +1,9 @@
+//! Runs of workflows, with real coordinators, workers and brokers.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod alive;
+mod ends;
+mod kills;
+mod refused;
+mod site;
+mod told;
