@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use protocol::{Failure, Lane, RetryPolicy, Status, StepName};
+use serde::Serialize;
 
 use crate::{Payload, fact::TimerName, plan::Target};
 
 /// What is to be done, and why.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Command {
     /// The sequence of the fact that led to it. Below what the consumer has acknowledged it was carried out already.
     pub cause: u64,
@@ -17,7 +18,8 @@ pub struct Command {
 }
 
 /// What is to be done.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Order {
     /// Ask an agent or start a sub-run, under the id that follows from run, step and item.
     Ask {
@@ -32,6 +34,7 @@ pub enum Order {
         /// The lane.
         lane: Lane,
         /// For one attempt.
+        #[serde(with = "protocol::duration::optional")]
         timeout: Option<Duration>,
         /// For all of them.
         deadline: Option<DateTime<Utc>>,
@@ -73,7 +76,7 @@ pub enum Order {
 }
 
 /// How a run ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Ending {
     /// How.
     pub status: Status,

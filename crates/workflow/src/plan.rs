@@ -9,6 +9,7 @@ mod tests;
 use std::time::Duration;
 
 use protocol::{Capability, Lane, RetryPolicy, StepName, WorkflowName};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::{Expression, Template};
@@ -146,7 +147,8 @@ pub struct Body {
 }
 
 /// Who is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Target {
     /// An agent.
     Capability(Capability),

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use protocol::{ContentType, Failure, Headers, Outcome, RequestId, Status, StepName, codes, header, limits};
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::{Event, Fact, Started, StepOutcome, TimerName};
@@ -33,6 +34,12 @@ impl TimerName {
         }
         let (step, item) = token.split_once('~')?;
         Some(Self::Step { step: StepName::parse(step).ok()?, item: number(item)? })
+    }
+}
+
+impl Serialize for TimerName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.render())
     }
 }
 

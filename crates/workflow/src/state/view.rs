@@ -268,6 +268,8 @@ impl Course {
         // Thousandths of a step, so that no float is needed.
         let part = |step: &StepRun| match step.status {
             StepStatus::Waiting => 0,
+            // What the run's end kept from being done is not done.
+            StepStatus::Skipped | StepStatus::Cancelled if self.verdict.is_some() => 0,
             StepStatus::Running => 1_000 * step.counts.all_ended() / step.list.len().max(step.items.len() + 1),
             _ => 1_000,
         };
