@@ -184,7 +184,7 @@ pub(super) fn summary(standings: &[Standing], shortened: &[Shortened], done: Opt
     if differ > 0 && done == Some(Recreate(true)) {
         text += &format!(", {differ} made anew");
     } else if differ > 0 {
-        text += &format!(", {differ} to make anew\n{ANEW}: `sortie topology apply --recreate`");
+        text += &format!(", {differ} to make anew\n{ANEW}. `sortie topology apply --recreate` does it");
     }
     for short in shortened {
         text += &format!("\nWARNING: {short}; `{}` sets it back", short.command);
