@@ -5,7 +5,28 @@
 //! ```text
 //!   text ──► Definition ──► Plan ─────────────┐
 //!                                             ▼
-//!   facts of a run's log, in order ──► fold ──► State ──► decide ──► Command … (carried out by the coordinator)
+//!   facts of a run's log, in order ──► fold ──► State ──► commands ──► Command … (carried out by the coordinator)
+//! ```
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use protocol::{Headers, RunId, time};
+//! use serde_json::json;
+//! use sortie_workflow::{Fact, Plan, State, command::Order};
+//!
+//! let text = "{ workflow: greet, version: 1.0.0, steps: { say: { call: say, with: { to: '${ input }' } } } }";
+//! let (_, definition) = Plan::parse(text).map_err(|faults| format!("{faults:?}"))?;
+//!
+//! let mut state = State::new(RunId::parse("run-1")?);
+//! let started = json!({ "definition": definition, "input": { "value": "ann" } }).to_string();
+//! state.fold(&Fact::read("started", 1, time::parse("2027-01-15T08:00:00Z")?, &Headers::new(), started.as_bytes()));
+//! assert!(matches!(&state.commands_since(0)[0].order, Order::Ask { step, .. } if step.as_str() == "say"));
+//!
+//! let outcome = ("step.say.0.outcome", br#""hello ann""#);
+//! state.fold(&Fact::read(outcome.0, 2, time::parse("2027-01-15T08:00:01Z")?, &Headers::new(), outcome.1));
+//! assert!(matches!(&state.commands_since(1)[0].order, Order::End(_)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 pub mod command;

@@ -121,3 +121,7 @@ fn number(token: &str) -> Option<u64> {
     let number: u64 = token.parse().ok()?;
     (number.to_string() == token).then_some(number)
 }
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

@@ -144,7 +144,9 @@ impl Course {
             }
         }
         match course.due {
-            Some((due, _)) if due <= now.at => course.time_is_up(now),
+            Some((due, _)) if due <= now.at => {
+                course.time_is_up(now);
+            }
             Some((due, _)) => course.orders.set_timer(now, TimerName::Run, due),
             None => {}
         }
@@ -208,13 +210,8 @@ impl Course {
     }
 
     fn run_timer_fired(&mut self, now: Now) -> Folded {
-        match self.phase {
-            Phase::Running | Phase::Stopping if self.due.is_some() => {
-                self.time_is_up(now);
-                Folded::Changed
-            }
-            _ => Folded::Nothing(Why::NotWaitedFor),
-        }
+        let is_timed = matches!(self.phase, Phase::Running | Phase::Stopping) && self.due.is_some();
+        if is_timed && self.time_is_up(now) { Folded::Changed } else { Folded::Nothing(Why::NotWaitedFor) }
     }
 
     fn signalled(&mut self, name: &protocol::StepName, value: &Payload, now: Now) -> Folded {

@@ -27,7 +27,8 @@ enum Key {
 /// folded anew may still have to carry them out. Their number is bounded by the steps and turns of the run.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
-    open: BTreeMap<Place, Order>,
+    /// Boxed, because a map makes room for eleven where a run that sleeps has one.
+    open: BTreeMap<Place, Box<Order>>,
     by_key: BTreeMap<Key, Place>,
     next: Place,
 }
@@ -90,7 +91,9 @@ impl Orders {
         if self.by_key.contains_key(&Key::Withdraw(slot, item)) {
             return Withdrawn::Nothing;
         }
-        let Some(Order::Ask { step, target, .. }) = self.open.get(&place) else { return Withdrawn::Nothing };
+        let Some(Order::Ask { step, target, .. }) = self.open.get(&place).map(AsRef::as_ref) else {
+            return Withdrawn::Nothing;
+        };
         let order = Order::Withdraw { step: step.clone(), item, target: target.clone() };
         self.push(now, Some(Key::Withdraw(slot, item)), order);
         Withdrawn::Ordered
@@ -98,7 +101,7 @@ impl Orders {
 
     pub(super) fn since(&self, sequence: u64) -> Vec<Command> {
         let later = self.open.range((sequence.saturating_add(1), 0)..);
-        later.map(|((cause, _), order)| Command { cause: *cause, order: order.clone() }).collect()
+        later.map(|((cause, _), order)| Command { cause: *cause, order: order.as_ref().clone() }).collect()
     }
 
     fn push(&mut self, now: Now, key: Option<Key>, order: Order) {
@@ -107,7 +110,7 @@ impl Orders {
         }
         let place = self.next;
         self.next.1 += 1;
-        self.open.insert(place, order);
+        self.open.insert(place, Box::new(order));
         if let Some(key) = key {
             self.by_key.insert(key, place);
         }

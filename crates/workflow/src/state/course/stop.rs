@@ -48,8 +48,8 @@ impl Course {
         }
     }
 
-    /// Its timeout or its deadline is there.
-    pub(super) fn time_is_up(&mut self, now: Now) {
+    /// Its timeout or its deadline is there. Says whether it made any difference.
+    pub(super) fn time_is_up(&mut self, now: Now) -> bool {
         let is_deadline = self.due.is_some_and(|(_, is_deadline)| is_deadline);
         let (status, failure) = if is_deadline {
             let message = "the deadline passed before the run was done";
@@ -58,7 +58,7 @@ impl Course {
             let timeout = self.program.plan().timeout.map(duration::format).unwrap_or_default();
             (Status::Failed, Failure::new(codes::RUN_TIMEOUT, format!("the run was not done within {timeout}")))
         };
-        self.stop(status, failure, true, now);
+        self.stop(status, failure, true, now)
     }
 
     /// Nothing runs, nothing can begin, and something is left: no definition that was checked does that.
