@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use broker::{Bucket, Entry};
 use protocol::{
-    Capability, WorkflowName, header, mark::schema_key, run::definition_key, time::Timestamp, topology::bucket_subject,
+    Capability, WorkflowName, header, mark::schema_key, registry::CapabilityEntry, run::definition_key,
+    time::Timestamp, topology::bucket_subject,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -148,10 +149,25 @@ impl Client {
     /// # Errors
     /// Those of [`Client::agents`].
     pub async fn capability_inputs(&self) -> Result<BTreeMap<Capability, Value>, Error> {
+        self.capability_schemas(|entry| entry.input_schema).await
+    }
+
+    /// The same of every capability's output.
+    ///
+    /// # Errors
+    /// Those of [`Client::agents`].
+    pub async fn capability_outputs(&self) -> Result<BTreeMap<Capability, Value>, Error> {
+        self.capability_schemas(|entry| entry.output_schema).await
+    }
+
+    async fn capability_schemas(
+        &self,
+        digest: fn(CapabilityEntry) -> Option<String>,
+    ) -> Result<BTreeMap<Capability, Value>, Error> {
         let agents = self.agents().await?;
         let served = agents.into_iter().filter(|agent| !agent.is_gone()).flat_map(|agent| agent.capabilities);
         let digests: BTreeMap<Capability, Option<String>> =
-            served.map(|entry| (entry.name, entry.input_schema)).collect();
+            served.map(|entry| (entry.name.clone(), digest(entry))).collect();
         let name = &self.names().state;
         let keys = digests.values().flatten().map(|digest| schema_key(digest));
         let found = match self.bucket(name).get_many(keys).await {

@@ -116,6 +116,11 @@ impl Reader {
                     path: dotted(&pointer),
                     message: "this key is here twice".to_owned(),
                 });
+                // What is in the last of them is no second time.
+                let inside = format!("{pointer}/");
+                let stale = self.places.range(inside.clone()..).take_while(|(place, _)| place.starts_with(&inside));
+                let stale: Vec<String> = stale.map(|(place, _)| place.clone()).collect();
+                stale.iter().for_each(|place| _ = self.places.remove(place));
             }
             let value = self.read(node, &pointer);
             map.insert(name, value);

@@ -313,11 +313,25 @@ fn whom(target: &Target) -> String {
     }
 }
 
+/// `1d2s`: in the units that it has.
+fn moment(after: Duration) -> String {
+    let mut left = after.as_secs();
+    let mut text = String::new();
+    for (unit, seconds) in [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)] {
+        let count = left / seconds;
+        left %= seconds;
+        if count > 0 || (unit == "s" && text.is_empty()) {
+            text.push_str(&format!("{count}{unit}"));
+        }
+    }
+    text
+}
+
 /// One line for a terminal.
 impl fmt::Display for Happened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let json = |value: &Value| limits::truncate(&value.to_string(), 100);
-        write!(f, "{:>7}  ", protocol::duration::format(self.after))?;
+        write!(f, "{:>8}  ", moment(self.after))?;
         match &self.what {
             What::Asked { step, item, whom, input } => write!(f, "{step}.{item}: {whom} {}", json(input)),
             What::Answered { step, item, status: Status::Completed, output } => {
@@ -325,7 +339,7 @@ impl fmt::Display for Happened {
             }
             What::Answered { step, item, status, .. } => write!(f, "{step}.{item}: {}", status.as_str()),
             What::Withdrawn { step, item } => write!(f, "{step}.{item}: is cancelled"),
-            What::Waits { name, until } => write!(f, "{name}: waits until {}", protocol::duration::format(*until)),
+            What::Waits { name, until } => write!(f, "{name}: waits until {}", moment(*until)),
             What::Due { name } => write!(f, "{name}: goes on, its time has come"),
             What::Signalled { name, value } => write!(f, "signal {name} {}", json(value)),
             What::Emitted { step, topic, data } => write!(f, "{step}: emits {topic} {}", json(data)),

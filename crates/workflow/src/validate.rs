@@ -68,6 +68,15 @@ pub fn validate(text: &str, world: &World<'_>) -> Report {
     }
 }
 
+/// What is wrong with the input of a run.
+pub fn input(plan: &Plan, input: &Value) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if let Some(schema) = &plan.input {
+        check_against(&Located::of(input.clone()), "", schema, &[], &mut faults);
+    }
+    faults
+}
+
 fn unknown(target: &Target) -> String {
     match target {
         Target::Capability(capability) => {

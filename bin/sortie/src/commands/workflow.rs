@@ -1,7 +1,10 @@
 //! `sortie workflow`: definitions, checked and kept.
 
 mod check;
+mod graph;
 mod show;
+mod simulate;
+mod source;
 
 use std::path::PathBuf;
 
@@ -20,6 +23,9 @@ Examples:
   sortie workflow list                        what is kept, and in which version
   sortie workflow show repo-audit             its steps, and what they wait for
   sortie workflow show repo-audit --history   every version that was applied
+  sortie workflow graph repo-audit            a drawing of that; --mermaid for documents
+  sortie workflow simulate audit.yaml --input '{\"path\":\".\"}' --fail report
+                                              what would be called, in what order, if that failed
   sortie workflow remove repo-audit           runs that have begun go on
 
 A run keeps the definition that it started with: a new version changes no run that has begun. Started by
@@ -66,6 +72,17 @@ enum Verb {
         #[arg(long, conflicts_with = "version")]
         history: bool,
     },
+    /// Draw which step waits for which
+    Graph {
+        /// A file, or the name of a workflow that is kept
+        #[arg(value_name = "NAME|FILE")]
+        source: String,
+        /// A Mermaid flowchart, for documents
+        #[arg(long)]
+        mermaid: bool,
+    },
+    /// Run one dry: invent outcomes, and tell what would be called, in what order; exit code 1 unless it completes
+    Simulate(simulate::SimulateArgs),
     /// Forget one; runs that have begun go on
     Remove {
         /// Which one
@@ -80,6 +97,8 @@ pub(crate) async fn run(args: WorkflowArgs, session: &Session) -> Result<ExitCod
         Verb::List => show::list(session).await,
         Verb::Show { name, history: true, .. } => show::history(&name, session).await,
         Verb::Show { name, version, .. } => show::one(&name, version.as_deref(), session).await,
+        Verb::Graph { source, mermaid } => graph::draw(&source, mermaid, session).await,
+        Verb::Simulate(args) => simulate::dry_run(args, session).await,
         Verb::Remove { name } => remove(&name, session).await,
     }
 }

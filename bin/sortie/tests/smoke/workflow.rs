@@ -81,3 +81,42 @@ async fn every_fault_of_every_file_is_told_and_nothing_is_kept() {
     let offline = sortie("nats://127.0.0.1:9", &["workflow", "validate", "--offline", good.to_str().unwrap()]).await;
     assert_eq!((offline.code, offline.err.as_str()), (0, ""), "{offline:?}");
 }
+
+#[tokio::test]
+async fn workflows_are_drawn_and_run_dry() {
+    let server = Server::start(Config::default()).await.unwrap();
+    assert_eq!(run(&server, &["topology", "apply"]).await.code, 0);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("greet.yaml");
+    let path = file.to_str().unwrap();
+    fs::write(&file, GREET).unwrap();
+
+    let drawn = run(&server, &["workflow", "graph", path]).await;
+    assert!(drawn.out.contains("rest  wait 10s") && drawn.out.contains("◄ word"), "{drawn:?}");
+    assert_eq!(run(&server, &["workflow", "graph", "greet"]).await.code, 1, "it is not kept yet");
+    assert_eq!(run(&server, &["workflow", "apply", path]).await.code, 0);
+    let mermaid = run(&server, &["workflow", "graph", "greet", "--mermaid"]).await;
+    assert!(mermaid.out.starts_with("flowchart TD\n") && mermaid.out.contains("s0 --> s1"), "{mermaid:?}");
+    assert_eq!(
+        run(&server, &["workflow", "graph", "greet", "--json"]).await.json()["steps"][2]["needs"],
+        json!(["rest"])
+    );
+
+    let without = run(&server, &["workflow", "simulate", "greet"]).await;
+    assert_eq!((without.code, without.err.contains("--input")), (2, true), "{without:?}");
+    let input = ["--input", r#"{"name":"you"}"#];
+    let dry =
+        run(&server, &[&["workflow", "simulate", "greet", "--output", r#"word="hi""#], &input[..]].concat()).await;
+    assert_eq!(dry.code, 0, "{dry:?}");
+    assert!(dry.out.contains(r#"11s  say.0: call say {"text":"hi","to":"you"}"#), "{dry:?}");
+    let failed = run(
+        &server,
+        &[&["workflow", "simulate", path, "--offline", "--fail", "say=no voice", "--json"], &input[..]].concat(),
+    )
+    .await;
+    assert_eq!(failed.code, 1, "{failed:?}");
+    let last = failed.json()["happened"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!((&last["what"], &last["status"]), (&json!("ended"), &json!("failed")));
+    let unknown = run(&server, &[&["workflow", "simulate", "greet", "--fail", "nobody"], &input[..]].concat()).await;
+    assert_eq!((unknown.code, unknown.err.contains("no step `nobody`")), (2, true), "{unknown:?}");
+}

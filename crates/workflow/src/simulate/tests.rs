@@ -56,7 +56,7 @@ fn what_is_published_is_invented_from_its_schema() {
     let invented =
         Invented { outputs: BTreeMap::new(), failures: BTreeMap::new(), signals: BTreeMap::new(), output_schema: &of };
     let simulation = simulate(&Arc::new(Program::new(plan).unwrap()), Value::Null, &invented, DateTime::UNIX_EPOCH);
-    let expected = "     0s  a.0: call a {}\n     1s  a.0: completed {\"kind\":\"x\",\"list\":[true,true],\"n\":5}\n     1s  b.0: call b {\"n\":6}\n     2s  b.0: completed \"b\"\n     2s  run completed \"b\"";
+    let expected = "      0s  a.0: call a {}\n      1s  a.0: completed {\"kind\":\"x\",\"list\":[true,true],\"n\":5}\n      1s  b.0: call b {\"n\":6}\n      2s  b.0: completed \"b\"\n      2s  run completed \"b\"";
     assert_eq!(lines(&simulation), expected);
 }
 
@@ -67,7 +67,7 @@ fn what_never_comes_is_told() {
     let simulation = run(text, json!({"path": "/src"}), |invented| {
         invented.signals.insert(StepName::parse("go").unwrap(), json!(1));
     });
-    let expected = "     0s  signal go 1\n     0s  nap: waits until 1h\n     1h  nap: goes on, its time has come\n     1h  run completed null";
+    let expected = "      0s  signal go 1\n      0s  nap: waits until 1h\n      1h  nap: goes on, its time has come\n      1h  run completed null";
     assert_eq!(lines(&simulation), expected);
 }
 
