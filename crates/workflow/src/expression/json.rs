@@ -127,8 +127,11 @@ pub(super) fn from_cel(value: &dyn Val) -> Result<Value, String> {
     } else if let Some(list) = value.downcast_ref::<CelList>() {
         list.inner().iter().map(|item| from_cel(item.as_ref())).collect()
     } else if let Some(map) = value.downcast_ref::<CelMap>() {
+        // In the order of the keys: of two that are written alike (1 and "1") the same one wins everywhere.
+        let mut sorted: Vec<_> = map.inner().iter().collect();
+        sorted.sort_by(|(left, _), (right, _)| left.cmp(right));
         let mut entries = Map::new();
-        for (key, value) in map.inner() {
+        for (key, value) in sorted {
             let key = match from_cel(key.inner())? {
                 Value::String(key) => key,
                 other => other.to_string(),

@@ -137,7 +137,15 @@ impl<'f> Variables<'f> {
             ExecutionError::DuplicateKey(_) => "a map has the same key twice".to_owned(),
             ExecutionError::UnsupportedKeyType(_) => "a key of a map is text, a whole number, true or false".to_owned(),
             ExecutionError::FunctionError { function, message } => format!("`{function}`: {message}"),
-            other => other.to_string(),
+            ExecutionError::UnsupportedIndex(index, list) => {
+                format!("{} is no index of a {}", index.type_of(), list.type_of())
+            }
+            ExecutionError::InvalidArgumentCount { expected, actual } => {
+                format!("a function has {actual} arguments and takes {expected}")
+            }
+            // Others may show a whole value, whose maps are in another order in each process: a failure is part of a run, and
+            // the same everywhere.
+            _ => "it is applied to what it is not for".to_owned(),
         }
     }
 }

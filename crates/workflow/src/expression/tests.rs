@@ -134,6 +134,8 @@ fn a_map_is_gone_through_in_the_same_order_everywhere() {
     for _ in 0..20 {
         assert_eq!(value("input.names.map(k, k)"), json!(["a", "b", "c"]));
         assert_eq!(value("{3: 'c', 1: 'a', 2: 'b'}.map(k, k)"), json!([1, 2, 3]));
+        assert_eq!(value("{'1': 'text', 1: 'number', 'x': true}"), json!({"1": "text", "x": true}));
+        assert!(failure("{'a': b'', 'b': 0.0 / 0.0, 'c': 1}").contains("bytes"));
     }
 }
 
@@ -149,6 +151,8 @@ fn failures_say_what_is_wrong() {
         ("item.name > 1", "`>` cannot be applied to string and int"),
         ("input.path + 1", "`add` cannot be applied to string and int"),
         ("input.list[5 - 1]", "the list has no [4]"),
+        // The message shows no data: a map of the interpreter is in another order each time.
+        ("[input.names][0.5]", "float is no index of a list"),
         ("input.list[0 - 1]", "the list has no [-1]"),
         ("1 / (input.n - 3)", "it divides by zero"),
         ("9223372036854775807 + input.n", "a number becomes too large"),
