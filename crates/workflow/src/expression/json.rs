@@ -129,7 +129,7 @@ pub(super) fn from_cel(value: &dyn Val) -> Result<Value, String> {
     } else if let Some(map) = value.downcast_ref::<CelMap>() {
         // In the order of the keys: of two that are written alike (1 and "1") the same one wins everywhere.
         let mut sorted: Vec<_> = map.inner().iter().collect();
-        sorted.sort_by(|(left, _), (right, _)| left.cmp(right));
+        sorted.sort_by_key(|(key, _)| *key);
         let mut entries = Map::new();
         for (key, value) in sorted {
             let key = match from_cel(key.inner())? {
