@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::{Namespace, RequestId, RunId, StepName, WorkflowName};
@@ -37,7 +38,7 @@ pub enum RunFact {
 }
 
 /// A timer of a run, one token.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RunTimer {
     /// The run's own timeout or deadline: `run`.
     Run,
@@ -80,6 +81,20 @@ impl fmt::Display for RunFact {
     }
 }
 
+/// The step and item of an outcome, by the end of its subject: `step.<step>.<n>.outcome`. None for whatever is no such thing.
+pub fn step_outcome_of(text: &str) -> Option<(StepName, u64)> {
+    match text.split('.').collect::<Vec<_>>().as_slice() {
+        ["step", step, item, "outcome"] => Some((StepName::parse(step).ok()?, number(item)?)),
+        _ => None,
+    }
+}
+
+/// A number as we write it: one number has one spelling.
+fn number(text: &str) -> Option<u64> {
+    let number: u64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
 impl RunTimer {
     /// The inverse of its text.
     pub fn parse(token: &str) -> Option<Self> {
@@ -87,9 +102,13 @@ impl RunTimer {
             return Some(Self::Run);
         }
         let (step, item) = token.split_once('~')?;
-        let number: u64 = item.parse().ok()?;
-        (number.to_string() == item).then_some(())?;
-        Some(Self::Step { step: StepName::parse(step).ok()?, item: number })
+        Some(Self::Step { step: StepName::parse(step).ok()?, item: number(item)? })
+    }
+}
+
+impl Serialize for RunTimer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -174,6 +193,17 @@ mod tests {
         }
         for none in ["", "start", "timer.a~07", "timer.a~1.fired.x", "signal", "step.a.0.outcome"] {
             assert_eq!(RunFact::parse(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn an_outcome_names_its_step_and_item() {
+        let scan = StepName::parse("scan").unwrap();
+        assert_eq!(step_outcome_of("step.scan.17.outcome"), Some((scan, 17)));
+        for none in
+            ["", "step.scan.17", "step.scan.017.outcome", "step.scan.-1.outcome", "step.a b.0.outcome", "cancel"]
+        {
+            assert_eq!(step_outcome_of(none), None, "{none}");
         }
     }
 

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use crate::Payload;
 
+pub use protocol::RunTimer as TimerName;
+
 /// One message of a run's log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fact {
@@ -115,18 +117,4 @@ pub struct StepOutcome {
     /// The agent that did it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<InstanceId>,
-}
-
-/// A run's timers, each one token of a subject.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TimerName {
-    /// The run's own timeout or deadline: `run`.
-    Run,
-    /// A wait, a signal's timeout, the pause before a turn: `<step>~<n>`.
-    Step {
-        /// The step.
-        step: StepName,
-        /// The turn that follows, else 0.
-        item: u64,
-    },
 }

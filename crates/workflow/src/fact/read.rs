@@ -1,11 +1,12 @@
 //! From a message of the log to a fact. Whatever cannot be read becomes a fact that changes nothing.
 
 use chrono::{DateTime, Utc};
-use protocol::{ContentType, Failure, Headers, Outcome, RequestId, Status, StepName, codes, header, limits};
-use serde::{Serialize, Serializer};
+use protocol::{
+    ContentType, Failure, Headers, Outcome, RequestId, RunFact, Status, codes, header, limits, run::step_outcome_of,
+};
 use serde_json::Value;
 
-use super::{Event, Fact, Started, StepOutcome, TimerName};
+use super::{Event, Fact, Started, StepOutcome};
 use crate::Payload;
 
 impl Fact {
@@ -18,50 +19,22 @@ impl Fact {
     }
 }
 
-impl TimerName {
-    /// As one token of a subject.
-    pub fn render(&self) -> String {
-        match self {
-            Self::Run => "run".to_owned(),
-            Self::Step { step, item } => format!("{step}~{item}"),
-        }
-    }
-
-    /// The inverse of [`TimerName::render`].
-    pub fn parse(token: &str) -> Option<Self> {
-        if token == "run" {
-            return Some(Self::Run);
-        }
-        let (step, item) = token.split_once('~')?;
-        Some(Self::Step { step: StepName::parse(step).ok()?, item: number(item)? })
-    }
-}
-
-impl Serialize for TimerName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.render())
-    }
-}
-
 fn event(tail: &str, headers: &Headers, body: &[u8]) -> Result<Event, String> {
-    let tokens: Vec<&str> = tail.split('.').collect();
-    let timer = |token: &str| TimerName::parse(token).ok_or_else(|| format!("`{token}` is the name of no timer"));
-    let name = |token: &str| StepName::parse(token).map_err(|error| error.to_string());
-    Ok(match tokens.as_slice() {
-        ["started"] => Event::Started(Box::new(started(body)?)),
-        ["step", step, item, "outcome"] => {
-            let item = number(item).ok_or_else(|| format!("`{item}` is no number of an item"))?;
-            Event::StepEnded { step: name(step)?, item, outcome: Box::new(outcome(headers, body)) }
+    if let Some((step, item)) = step_outcome_of(tail) {
+        return Ok(Event::StepEnded { step, item, outcome: Box::new(outcome(headers, body)) });
+    }
+    let Some(fact) = RunFact::parse(tail) else { return Err("a run's log has no such fact".to_owned()) };
+    Ok(match fact {
+        RunFact::Started => Event::Started(Box::new(started(body)?)),
+        RunFact::Timer(timer) => Event::TimerSet(timer),
+        RunFact::TimerFired(timer) => Event::TimerFired(timer),
+        RunFact::Signal(name) => {
+            let value = payload(headers, body).map_err(|failure| failure.message)?;
+            Event::Signalled { name, value }
         }
-        ["timer", token] => Event::TimerSet(timer(token)?),
-        ["timer", token, "fired"] => Event::TimerFired(timer(token)?),
-        ["signal", token] => {
-            Event::Signalled { name: name(token)?, value: payload(headers, body).map_err(|failure| failure.message)? }
-        }
-        ["cancel"] => Event::CancelRequested { reason: reason(body) },
-        ["pause"] => Event::PauseRequested,
-        ["resume"] => Event::ResumeRequested,
-        _ => return Err("a run's log has no such fact".to_owned()),
+        RunFact::Cancel => Event::CancelRequested { reason: reason(body) },
+        RunFact::Pause => Event::PauseRequested,
+        RunFact::Resume => Event::ResumeRequested,
     })
 }
 
@@ -114,12 +87,6 @@ fn reason(body: &[u8]) -> String {
         _ => String::from_utf8_lossy(body).into_owned(),
     };
     limits::truncate(text.trim(), limits::FAILURE_MESSAGE_BYTES_MAX)
-}
-
-/// A number as we write it: one number has one spelling.
-fn number(token: &str) -> Option<u64> {
-    let number: u64 = token.parse().ok()?;
-    (number.to_string() == token).then_some(number)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-use protocol::{InstanceId, time};
+use protocol::{InstanceId, StepName, time};
 use serde_json::json;
 
 use super::*;
+use crate::fact::TimerName;
 
 fn read(tail: &str, headers: &[(&str, &str)], body: &[u8]) -> Event {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -88,9 +89,9 @@ fn what_people_publish_by_hand_is_understood() {
 fn timers_have_one_spelling() {
     let step = |step: &str, item| TimerName::Step { step: StepName::parse(step).unwrap(), item };
     for timer in [TimerName::Run, step("run", 0), step("poll", 17)] {
-        assert_eq!(TimerName::parse(&timer.render()), Some(timer.clone()));
-        assert_eq!(read(&format!("timer.{}", timer.render()), &[], b""), Event::TimerSet(timer.clone()));
-        assert_eq!(read(&format!("timer.{}.fired", timer.render()), &[], b""), Event::TimerFired(timer));
+        assert_eq!(TimerName::parse(&timer.to_string()), Some(timer.clone()));
+        assert_eq!(read(&format!("timer.{timer}"), &[], b""), Event::TimerSet(timer.clone()));
+        assert_eq!(read(&format!("timer.{timer}.fired"), &[], b""), Event::TimerFired(timer));
     }
     for bad in ["", "poll", "poll~", "poll~01", "poll~+1", "poll~x", "~1", "a b~1", "poll~99999999999999999999"] {
         assert_eq!(TimerName::parse(bad), None, "{bad}");

@@ -238,7 +238,7 @@ fn turns_follow_each_other_until_it_is_enough() {
     assert_eq!(world.input_of("poll", 0), json!({ "turn": 0, "last": null }));
     world.complete("poll", 0, json!({ "done": false, "n": 0 }));
     assert!(world.runs().is_empty());
-    let (timer, due) = world.timers.iter().next().map(|(timer, due)| (timer.render(), *due)).unwrap();
+    let (timer, due) = world.timers.iter().next().map(|(timer, due)| (timer.to_string(), *due)).unwrap();
     assert_eq!((timer.as_str(), (due - world.now).num_seconds()), ("poll~1", 30));
     world.next_timer();
     assert_eq!(world.input_of("poll", 1), json!({ "turn": 1, "last": { "done": false, "n": 0 } }));

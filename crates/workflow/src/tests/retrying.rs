@@ -72,7 +72,7 @@ fn every_kind_of_step_is_taken_over() {
 
     let second = again(&world, None);
     // The pause between two turns is waited for: it costs nothing to keep to it.
-    assert_eq!(second.timers.keys().map(crate::fact::TimerName::render).collect::<Vec<_>>(), ["poll~1"]);
+    assert_eq!(second.timers.keys().map(ToString::to_string).collect::<Vec<_>>(), ["poll~1"]);
     let mut second = second;
     second.next_timer();
     assert_eq!((second.calls(), second.emitted.len()), (vec!["z.0".to_owned()], 0));

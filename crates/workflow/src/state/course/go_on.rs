@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use protocol::{Failure, Status, codes};
+use protocol::{Failure, codes};
 use serde_json::{Value, json};
 
 use super::{Course, Now, after, conclude::End, expression_failed};
 use crate::{
     Payload,
-    fact::StepOutcome,
     plan::{Action, StepIndex, Stop, Success},
     state::{
         scope::Locals,
@@ -120,11 +119,9 @@ impl Course {
         self.conclude(index, end, now);
     }
 
-    /// Asks all branches, unless the run that this one does again knows the winner.
+    /// Asks all branches. Where the run that this one does again knows the winner, the others are taken back unasked.
     pub(super) fn begin_race(&mut self, index: StepIndex, branches: usize, now: Now) {
-        let is_completed = |outcome: &StepOutcome| outcome.status == Status::Completed;
-        let known = (0..branches).find(|branch| self.copied.get(&(index, *branch as u64)).is_some_and(is_completed));
-        for branch in known.map_or(0..branches, |branch| branch..branch + 1) {
+        for branch in 0..branches {
             self.ask(index, branch, &Locals::default(), now);
         }
         if branches == 0 {
