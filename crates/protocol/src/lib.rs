@@ -50,6 +50,7 @@ pub mod settings;
 pub mod subject;
 pub mod time;
 pub mod topology;
+pub mod trigger;
 
 pub use codec::ContentType;
 pub use cron::CronSpec;
@@ -58,7 +59,7 @@ pub use failure::{AttemptRecord, Category, Failure, Severity};
 pub use header::Headers;
 pub use name::{
     BreakerName, Capability, CronName, InstanceId, Kind, NameError, Namespace, Operator, Origin, RequestId, RunId,
-    StepName, UniqueKey, WorkflowName,
+    StepName, TriggerName, UniqueKey, WorkflowName,
 };
 pub use outcome::{Outcome, Status};
 pub use redrive::{CodePattern, RedriveRule};

@@ -93,6 +93,10 @@ checked_text!(
     CronName, "cron name", is_slug, "a-z or 0-9, then up to 62 of a-z, 0-9 and `-`"
 );
 checked_text!(
+    /// What an event starts.
+    TriggerName, "trigger name", is_slug, "a-z or 0-9, then up to 62 of a-z, 0-9 and `-`"
+);
+checked_text!(
     /// A workflow that can be started.
     WorkflowName, "workflow name", is_slug, "a-z or 0-9, then up to 62 of a-z, 0-9 and `-`"
 );

@@ -15,6 +15,7 @@ use crate::{
     mark::{Mark, UniqueTries},
     registry::AgentEntry,
     settings,
+    trigger::TriggerSpec,
 };
 
 /// Every shape of the contract with the file that describes it.
@@ -42,6 +43,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("set-slots.json", of::<SetSlots>()),
         ("steered.json", of::<Steered>()),
         ("settings.json", settings::schema()),
+        ("trigger-spec.json", of::<TriggerSpec>()),
         ("unique-tries.json", of::<UniqueTries>()),
     ]
 }

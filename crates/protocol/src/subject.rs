@@ -401,6 +401,11 @@ pub mod filter {
         format!("{namespace}.progress.*")
     }
 
+    /// Every event.
+    pub fn events(namespace: &Namespace) -> String {
+        format!("{namespace}.event.>")
+    }
+
     /// Events of a topic and all below it.
     pub fn event(namespace: &Namespace, topic: &str) -> String {
         format!("{namespace}.event.{topic}.>")

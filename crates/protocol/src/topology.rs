@@ -315,6 +315,20 @@ pub fn advisories_consumer(namespace: &Namespace) -> Consumer {
     }
 }
 
+/// The consumer by which coordinators share the events that triggers are for. It is made when there is a trigger.
+pub fn triggers_consumer(namespace: &Namespace) -> Consumer {
+    Consumer {
+        stream: Names::of(namespace).events,
+        name: "coordinator_triggers".to_owned(),
+        filter: filter::events(namespace),
+        ack_wait: 30 * SECOND,
+        max_deliver: None,
+        max_ack_pending: 10_000,
+        max_waiting: 512,
+        pinned: None,
+    }
+}
+
 /// The consumer by which coordinators share the firings of schedules that must not overlap with themselves.
 pub fn fires_consumer(namespace: &Namespace) -> Consumer {
     Consumer {

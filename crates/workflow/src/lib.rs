@@ -40,6 +40,7 @@ mod program;
 pub mod simulate;
 pub mod state;
 pub mod template;
+pub mod trigger;
 pub mod validate;
 
 #[cfg(test)]
@@ -55,4 +56,5 @@ pub use program::Program;
 pub use simulate::simulate;
 pub use state::{Folded, State, StepStatus, View, Why};
 pub use template::Template;
+pub use trigger::Trigger;
 pub use validate::validate;

@@ -11,10 +11,11 @@ pub struct Names<'a> {
 }
 
 /// Names that are known in some places, with where that is.
-pub(super) const LOCALS: [(&str, &str); 4] = [
+pub(super) const LOCALS: [(&str, &str); 5] = [
     ("item", "in a `foreach` and its `undo`"),
     ("index", "in a `foreach` and its `undo`"),
     ("turn", "in a `repeat` and its `undo`"),
+    ("event", "in a trigger"),
     ("last", "in a `repeat`, and in the `undo` of `foreach`, `repeat` and `race`"),
 ];
 
@@ -37,7 +38,7 @@ pub enum Root {
     StepStatus(String),
     /// `steps.<name>.error`.
     StepError(String),
-    /// `item`, `index`, `turn` or `last`.
+    /// `item`, `index`, `turn`, `last` or `event`.
     Local(&'static str),
 }
 
