@@ -262,6 +262,22 @@ pub async fn subject_counts(
 /// # Errors
 /// `Exists` with what differs and what to do; else what the API says.
 pub async fn ensure_consumer(connection: &Connection, expected: &Consumer) -> Result<(), Error> {
+    ensure(connection, expected, &config::of_consumer(expected)).await
+}
+
+/// The same for one that is to begin at this sequence of its stream, if it has to be made. One that is there goes on where
+/// it is.
+///
+/// # Errors
+/// Those of [`ensure_consumer`].
+pub async fn ensure_consumer_from(connection: &Connection, expected: &Consumer, first: u64) -> Result<(), Error> {
+    let mut order = config::of_consumer(expected);
+    order["config"]["deliver_policy"] = "by_start_sequence".into();
+    order["config"]["opt_start_seq"] = first.max(1).into();
+    ensure(connection, expected, &order).await
+}
+
+async fn ensure(connection: &Connection, expected: &Consumer, order: &Value) -> Result<(), Error> {
     for _ in 0..3 {
         match consumer_state(connection, &expected.stream, &expected.name).await {
             Ok(found) => return refuse_drift(expected, &found.consumer),
@@ -269,7 +285,7 @@ pub async fn ensure_consumer(connection: &Connection, expected: &Consumer) -> Re
             Err(error) => return Err(error),
         }
         let what = format!("CONSUMER.CREATE.{}.{}.{}", expected.stream, expected.name, expected.filter);
-        match api::ask::<_, Value>(connection, &what, &config::of_consumer(expected)).await {
+        match api::ask::<_, Value>(connection, &what, order).await {
             Ok(_) => return Ok(()),
             // Another worker was first; the next turn compares.
             Err(error) if error.kind() == Kind::Exists => {}

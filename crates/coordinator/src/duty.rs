@@ -21,6 +21,7 @@ mod follow;
 pub(crate) mod gauges;
 pub(crate) mod overdue;
 pub(crate) mod redrive;
+pub(crate) mod triggers;
 pub(crate) mod unserved;
 pub(crate) mod wishes;
 

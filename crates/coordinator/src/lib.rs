@@ -13,6 +13,7 @@
 //!   FLEET_REQUESTS (cron.*) ─────── overdue ────────► the schedule once more, and what it missed
 //!   specs, schedules (cron.*) ───── crons ──────────► schedules as their specs say
 //!   FLEET_REQUESTS (fire.*) ─────── fires ──────────► unique work, or event `skipped`
+//!   FLEET_EVENTS, specs ─────────── triggers ───────► a run, a request, a signal
 //!   registry, events `joined` ───── agents ─────────► event `gone`
 //!   desired bucket ──────────────── wishes ─────────► consumers paused, resumed, limited
 //!   all of them ─────────────────── gauges ─────────► metrics of the fleet as a whole

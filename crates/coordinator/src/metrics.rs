@@ -19,6 +19,8 @@ pub struct Metrics {
     pub cron_mended: IntCounter,
     /// Firings of recurring requests that must not overlap, by what became of them: `published`, `skipped`.
     pub cron_fired: IntCounterVec,
+    /// What triggers did for events, by what became of it: `done`, `failed`.
+    pub triggers: IntCounterVec,
     /// Specs of recurring requests that cannot be read, or that the broker refuses.
     pub cron_invalid: IntGauge,
     /// Requests that expired unattended.
@@ -67,6 +69,10 @@ impl Metrics {
                 Opts::new("sortie_coordinator_cron_fired_total", "Firings that must not overlap."),
                 &["end"],
             )?,
+            triggers: IntCounterVec::new(
+                Opts::new("sortie_coordinator_triggers_total", "What triggers did for events."),
+                &["end"],
+            )?,
             cron_invalid: IntGauge::new(
                 "sortie_coordinator_cron_invalid",
                 "Specs of recurring requests that cannot be read, or that the broker refuses.",
@@ -96,6 +102,7 @@ impl Metrics {
         registry.register(Box::new(metrics.overdue.clone()))?;
         registry.register(Box::new(metrics.cron_mended.clone()))?;
         registry.register(Box::new(metrics.cron_fired.clone()))?;
+        registry.register(Box::new(metrics.triggers.clone()))?;
         registry.register(Box::new(metrics.cron_invalid.clone()))?;
         registry.register(Box::new(metrics.expired.clone()))?;
         registry.register(Box::new(metrics.capabilities_unserved.clone()))?;

@@ -12,5 +12,6 @@ mod leases;
 mod overdue;
 mod process;
 mod redrive;
+mod triggers;
 mod unserved;
 mod wishes;
