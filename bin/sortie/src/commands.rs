@@ -21,6 +21,7 @@ pub(crate) mod queues;
 pub(crate) mod submit;
 pub(crate) mod top;
 pub(crate) mod topology;
+pub(crate) mod trigger;
 pub(crate) mod up;
 pub(crate) mod watch;
 pub(crate) mod why;

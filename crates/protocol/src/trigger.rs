@@ -114,10 +114,7 @@ impl TriggerSpec {
             !token.is_empty() && (**token == *"*" || !token.contains(|c: char| c.is_whitespace() || "*>".contains(c)))
         };
         let (last, rest) = tokens.split_last().map_or((&"", &[][..]), |(last, rest)| (last, rest));
-        if self.on.len() <= TOPIC_BYTES_MAX
-            && rest.iter().all(|token| is_token(token))
-            && (*last == ">" || is_token(&last))
-        {
+        if self.on.len() <= TOPIC_BYTES_MAX && rest.iter().all(is_token) && (*last == ">" || is_token(last)) {
             return Ok(());
         }
         Err(format!(

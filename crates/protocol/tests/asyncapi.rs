@@ -10,9 +10,10 @@ use std::{
 use serde_json::Value;
 use sortie_protocol::{
     BreakerName, Capability, CronName, InstanceId, Kind, Lane, Namespace, Operator, RequestId, RunFact, RunId,
-    RunTimer, StepName, Subject, UniqueKey, WorkflowName, breaker, desired, event, mark, redrive, subject,
+    RunTimer, StepName, Subject, TriggerName, UniqueKey, WorkflowName, breaker, desired, event, mark, redrive, subject,
     subject::Verb,
     topology::{Names, Settings, Source, bucket_subject, streams},
+    trigger,
 };
 
 fn folder(name: &str) -> PathBuf {
@@ -108,6 +109,7 @@ fn samples() -> Vec<String> {
         bucket_subject(&names.state, &desired::steered_key(&capability, Source::Unique)),
         bucket_subject(&names.config, "a.b"),
         bucket_subject(&names.config, &redrive::rule_key(&Kind::parse("slow").unwrap())),
+        bucket_subject(&names.config, &trigger::key(&TriggerName::parse("paid").unwrap())),
         bucket_subject(&names.config, "cron.nightly"),
         bucket_subject(&names.config, "settings.global"),
         bucket_subject(&names.config, "settings.kind.words"),

@@ -8,5 +8,6 @@ mod demo;
 mod lists;
 mod running;
 mod topology;
+mod trigger;
 mod up;
 mod workflow;
