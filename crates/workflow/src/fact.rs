@@ -4,6 +4,7 @@ mod read;
 
 use chrono::{DateTime, Utc};
 use protocol::{Failure, InstanceId, Lane, RequestId, RunId, Status, StepName};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -66,7 +67,7 @@ pub enum Event {
 }
 
 /// How a run began; the body of its first fact.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Started {
     /// The whole definition, so that a newer version never changes a run.
     pub definition: Value,
@@ -90,7 +91,7 @@ pub struct Started {
 }
 
 /// An outcome that a run takes over from the one it does again.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CopiedOutcome {
     /// The step.
     pub step: StepName,
@@ -101,7 +102,7 @@ pub struct CopiedOutcome {
 }
 
 /// How a request or sub-run of a step ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepOutcome {
     /// How.
     pub status: Status,
