@@ -43,6 +43,7 @@ fn in_manifests() -> Arrows {
         "exec",
         "http",
         "embedded",
+        "workflow",
     ];
     let short = |name: &str| if crates.contains(&own(name).as_str()) { own(name) } else { name.to_owned() };
     let mut arrows = Arrows::new();
@@ -67,8 +68,10 @@ fn every_arrow_is_listed() {
 
 #[test]
 fn pure_crates_know_no_io() {
-    let manifest = std::fs::read_to_string(workspace().join("crates/protocol/Cargo.toml")).unwrap();
-    for forbidden in ["tokio", "async-nats", "broker"] {
-        assert!(!manifest.contains(forbidden), "protocol must not know {forbidden}");
+    for package in ["protocol", "workflow"] {
+        let manifest = std::fs::read_to_string(workspace().join(format!("crates/{package}/Cargo.toml"))).unwrap();
+        for forbidden in ["tokio", "async-nats", "broker"] {
+            assert!(!manifest.contains(forbidden), "{package} must not know {forbidden}");
+        }
     }
 }
