@@ -179,7 +179,7 @@ impl Counts {
 }
 
 /// About what a value takes as JSON, in bytes.
-fn weight(value: &Value) -> usize {
+pub(super) fn weight(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) => 5,
         Value::Number(_) => 9,

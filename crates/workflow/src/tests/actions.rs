@@ -310,6 +310,16 @@ fn a_moment_that_is_past_does_not_wait() {
 }
 
 #[test]
+fn a_moment_may_be_computed() {
+    let mut world =
+        World::start(&plan(vec![wait_until("remind", "timestamp(run.started) + duration('24h')")]).program());
+    let due = world.timers.values().next().copied().unwrap();
+    assert_eq!((due - world.now).num_hours(), 24);
+    world.next_timer();
+    assert_eq!(world.end().0, Status::Completed);
+}
+
+#[test]
 fn a_signal_is_taken_whether_it_comes_early_or_late() {
     let plan = plan(vec![
         call("a"),

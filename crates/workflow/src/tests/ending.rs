@@ -206,3 +206,22 @@ fn a_definition_that_cannot_be_read_ends_the_run_at_once() {
     assert_eq!(code.as_deref(), Some(codes::DEFINITION_INVALID));
     assert_eq!(state.commands_since(0).len(), 1);
 }
+
+#[test]
+fn failures_of_nested_runs_stay_small() {
+    let program = plan(vec![super::build::sub_run("inner", "other")]).program();
+    let big = json!("x".repeat(100_000));
+    let mut outcome = failed("tea_is_cold");
+    outcome.failure = outcome.failure.map(|failure| failure.details(big));
+    let mut sizes = Vec::new();
+    for _ in 0..40 {
+        let mut world = World::start(&program);
+        world.answer("inner", 0, outcome);
+        let failure = world.ending().failure.clone().unwrap();
+        assert_eq!(failure.causes.len(), (sizes.len() + 1).min(10));
+        assert_eq!(failure.causes.last().map(String::as_str), Some("tea_is_cold: as the test wants"));
+        sizes.push(serde_json::to_string(&failure).unwrap().len());
+        outcome = crate::fact::StepOutcome { failure: Some(failure), ..failed(codes::STEP_FAILED) };
+    }
+    assert!(sizes.iter().all(|size| *size < 200_000), "{sizes:?}");
+}

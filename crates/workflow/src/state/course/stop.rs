@@ -10,8 +10,18 @@ use crate::{
     Payload,
     command::Ending,
     plan::{StepIndex, Stop},
-    state::{Why, scope::Locals, step::StepStatus},
+    state::{
+        Why,
+        scope::Locals,
+        step::{StepStatus, weight},
+    },
 };
+
+/// What a run's failure holds of a step's own, in bytes of its details: runs may be nested, and each level tells the one below.
+const DETAILS_BYTES_MAX: usize = 64 * 1024;
+
+/// Causes of a failure, nearest first.
+const CAUSES_MAX: usize = 10;
 
 /// Steps that failed after the end was decided, as far as they are told.
 const LATER_TOLD_MAX: usize = 50;
@@ -24,8 +34,12 @@ impl Course {
         let mut told = Failure::new(codes::STEP_FAILED, message).category(failure.category);
         told.severity = failure.severity;
         told.causes = [vec![failure.to_string()], failure.causes.clone()].concat();
-        told.causes.truncate(10);
-        let told = told.details(json!({ "step": step, "failure": failure }));
+        // The nearest ones, and what began it all.
+        if told.causes.len() > CAUSES_MAX {
+            let root = told.causes.len() - 1;
+            told.causes.drain(CAUSES_MAX - 1..root);
+        }
+        let told = told.details(json!({ "step": step, "failure": bounded(failure) }));
         let is_withdrawing = self.program.plan().on_failure.stop == Stop::FailFast;
         self.stop(Status::Failed, told, is_withdrawing, now);
     }
@@ -157,4 +171,13 @@ impl Course {
         });
         self.end(Ending { status, output: Payload::default(), failure: Some(failure) }, now);
     }
+}
+
+/// A failure as another one may hold it.
+fn bounded(failure: &Failure) -> Failure {
+    let mut failure = failure.clone();
+    // They are told with the failure that holds this one.
+    failure.causes.clear();
+    failure.details = failure.details.filter(|details| weight(details) <= DETAILS_BYTES_MAX);
+    failure
 }
