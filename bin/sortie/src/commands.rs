@@ -18,6 +18,7 @@ pub(crate) mod outcome;
 pub(crate) mod pairs;
 pub(crate) mod process;
 pub(crate) mod queues;
+pub(crate) mod run;
 pub(crate) mod submit;
 pub(crate) mod top;
 pub(crate) mod topology;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use broker::{BrokerClock, Connection, Kind, PayloadStore, Publisher, Reader};
 use bytes::Bytes;
 use protocol::{
-    Namespace, Origin, Outcome, RequestId, Subject, subject,
+    Namespace, Origin, Outcome, RequestId, Subject, limits, subject,
     time::Timestamp,
     topology::{self, Names},
 };
@@ -141,10 +141,15 @@ impl Client {
 
     /// A body from the object store; a replica may be behind for a moment.
     pub(crate) async fn payload(&self, object: &str) -> Result<Bytes, broker::Error> {
+        self.payload_up_to(object, limits::BODY_BYTES_MAX).await
+    }
+
+    /// The same of at most so many bytes.
+    pub(crate) async fn payload_up_to(&self, object: &str, bytes_max: usize) -> Result<Bytes, broker::Error> {
         let mut tried = 0;
         loop {
             tried += 1;
-            match self.inner.payloads.get(object).await {
+            match self.inner.payloads.get_up_to(object, bytes_max).await {
                 Err(error) if tried < OBJECT_TRIES && error.kind() != Kind::TooLarge => {
                     tokio::time::sleep(OBJECT_WAIT).await;
                 }

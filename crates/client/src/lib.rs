@@ -80,7 +80,7 @@ pub use self::progress::Follower;
 pub use self::queues::{BreakerNow, Fulfilment, Limit, Pause, Peeked, Queue, Queues, QueuesAsk};
 pub use self::receipt::{Acceptance, Receipt};
 pub use self::request::RequestBuilder;
-pub use self::runs::{EndedRun, Heard, LiveRun, RunFilter, RunRecord, StartBuilder, StartedRun};
+pub use self::runs::{EndedRun, Heard, LiveRun, PastRun, RunFilter, RunRecord, StartBuilder, StartedRun};
 pub use self::suspects::Suspect;
 pub use self::triggers::StoredTrigger;
 pub use self::watch::{Happening, Watcher};

@@ -3,6 +3,7 @@
 //! What a run is told is a fact in its log, so it counts however long nobody looks. What is seen is the log itself: of a run
 //! that is alive the one in the stream, of one that has ended the one that its summary keeps.
 
+mod latest;
 mod list;
 mod record;
 mod start;
@@ -15,6 +16,7 @@ use protocol::{ContentType, Headers, Outcome, RequestId, RunFact, RunId, StepNam
 use serde::Serialize;
 use serde_json::json;
 
+pub use self::latest::PastRun;
 pub use self::list::{EndedRun, LiveRun, RunFilter};
 pub use self::record::RunRecord;
 pub use self::start::{StartBuilder, StartedRun};

@@ -89,7 +89,7 @@ impl Client {
 }
 
 /// Reads `<ns>.event.sys.run.<workflow>.<status>.<run>` from its end.
-fn ended(subject: &str) -> Option<EndedRun> {
+pub(super) fn ended(subject: &str) -> Option<EndedRun> {
     let mut tokens = subject.rsplit('.');
     let (run, status, workflow) = (tokens.next()?, tokens.next()?, tokens.next()?);
     Some(EndedRun {

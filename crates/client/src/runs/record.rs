@@ -1,5 +1,6 @@
 //! The log of a run, wherever it is kept.
 
+use broker::Kind;
 use protocol::{
     LoggedFact, RunId, RunSummary, header,
     run::{StoredFact, ended_topic},
@@ -104,5 +105,17 @@ impl Client {
         let body =
             body.map_err(|error| Error::new(ErrorKind::Unreadable, format!("fact {}: {error}", fact.sequence)))?;
         Ok(body.to_vec())
+    }
+
+    /// A value that a run holds in the object store; none where it is not there, or larger than this.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub async fn held_value(&self, reference: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, Error> {
+        match self.payload_up_to(reference, bytes_max).await {
+            Ok(body) => Ok(Some(body.to_vec())),
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::TooLarge) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }
