@@ -120,6 +120,7 @@ async fn a_cancel_that_races_with_the_end_leaves_one_outcome() -> Result<()> {
             let outcome = client.outcome(receipt.id()).await?.expect("an outcome");
             match cancelled {
                 Cancellation::Cancelled => assert_eq!(outcome.status, Status::Cancelled),
+                Cancellation::RunTold => panic!("it is no run"),
                 Cancellation::AlreadyDone(done) => assert_eq!((done.status, &done), (Status::Completed, &outcome)),
             }
             anyhow::Ok((receipt.id().clone(), outcome.status))

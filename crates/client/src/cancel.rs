@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use broker::{Kind, Outgoing, StoredMessage};
 use protocol::{
-    Capability, Failure, Origin, Outcome, Request, RequestId, Status, Subject, codes,
+    Capability, Failure, Origin, Outcome, Request, RequestId, RunId, Status, Subject, codes,
     control::CancelNotice,
     header,
     subject::Verb,
@@ -28,6 +28,9 @@ pub enum Cancellation {
     Cancelled,
     /// It was done before: this is its outcome, and it stays.
     AlreadyDone(Outcome),
+    /// It is a run, and is told to end: its outcome is `cancelled` when what runs of it has ended and what is to be undone is
+    /// undone.
+    RunTold,
 }
 
 /// Where a request that has not begun may lie.
@@ -54,8 +57,27 @@ impl Client {
     /// a step of a run, which is cancelled with its run; `TimedOut` when it is not certain: cancel again; `StoreFull` where
     /// the broker has no room for the outcome that a cancel is.
     pub async fn cancel(&self, id: &RequestId) -> Result<Cancellation, Error> {
+        let run = match id.origin() {
+            Origin::Client | Origin::Sequence(_) => RunId::parse(id.as_str()).ok(),
+            _ => None,
+        };
+        if let Some(run) = &run
+            && self.is_run_surely_alive(run).await?
+        {
+            self.cancel_run(run, None).await?;
+            return Ok(Cancellation::RunTold);
+        }
         let place = self.place(id).await?;
-        self.cancel_at(id, place).await
+        let cancelled = self.cancel_at(id, place).await?;
+        // Its start may have been taken meanwhile. Steps of a run that has an outcome are not done, and it would wait for
+        // them for ever.
+        if let Some(run) = &run
+            && cancelled == Cancellation::Cancelled
+            && self.is_run_surely_alive(run).await?
+        {
+            self.tell_run_to_end(run).await?;
+        }
+        Ok(cancelled)
     }
 
     /// The same for one that lies there.

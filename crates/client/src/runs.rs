@@ -90,6 +90,23 @@ impl Client {
         }
     }
 
+    /// The same by the leader's word.
+    pub(crate) async fn is_run_surely_alive(&self, run: &RunId) -> Result<bool, Error> {
+        let first = subject::stored_run_fact(self.namespace(), None, run, &RunFact::Started);
+        let stream = &self.names().runs;
+        match self.reader().last_sequence_at_leader(stream, &first).await {
+            Ok(found) => Ok(found.is_some()),
+            Err(error) => Err(self.explained(error, stream).await),
+        }
+    }
+
+    /// Tells a run to end whose outcome is there already.
+    pub(crate) async fn tell_run_to_end(&self, run: &RunId) -> Result<(), Error> {
+        let subject = Subject::Run { run: run.clone(), fact: RunFact::Cancel }.render(self.namespace());
+        let outgoing = Outgoing::new(subject, Bytes::new()).with_message_id(format!("{run}~cancel"));
+        self.store_fact(&outgoing).await.map(|_| ())
+    }
+
     async fn tell_run(&self, run: &RunId, fact: RunFact, body: Bytes, id: Option<&RequestId>) -> Result<Heard, Error> {
         if body.len() > limits::BODY_BYTES_MAX {
             let message = format!("the body has {} bytes; {} are allowed", body.len(), limits::BODY_BYTES_MAX);

@@ -46,6 +46,8 @@ pub const RETRY_OF: &str = "Sortie-Retry-Of";
 pub const RETRY_FROM: &str = "Sortie-Retry-From";
 /// On a run's first fact: the workflow.
 pub const WORKFLOW: &str = "Sortie-Workflow";
+/// On a run's first fact: the key, in the state bucket, of the place that it holds among runs that there may be at once.
+pub const HOLDS: &str = "Sortie-Holds";
 /// How the body is encoded.
 pub const CONTENT_TYPE: &str = "Content-Type";
 /// W3C trace context.

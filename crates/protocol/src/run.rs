@@ -7,9 +7,11 @@ use sha2::{Digest, Sha256};
 
 use crate::{Namespace, RequestId, RunId, StepName, WorkflowName};
 
+mod holders;
 mod start;
 mod summary;
 
+pub use holders::{RunHolders, holders_key};
 pub use start::Start;
 pub use summary::{LoggedFact, RunSummary};
 

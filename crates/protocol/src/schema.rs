@@ -14,6 +14,7 @@ use crate::{
     log_line::LogLine,
     mark::{Mark, UniqueTries},
     registry::AgentEntry,
+    run::RunHolders,
     settings,
     trigger::TriggerSpec,
 };
@@ -38,6 +39,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("queue-wish.json", of::<QueueWish>()),
         ("redrive-rule.json", of::<RedriveRule>()),
         ("replay.json", of::<Replay>()),
+        ("run-holders.json", of::<RunHolders>()),
         ("run-summary.json", of::<RunSummary>()),
         ("set-log.json", of::<SetLog>()),
         ("set-slots.json", of::<SetSlots>()),

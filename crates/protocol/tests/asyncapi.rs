@@ -10,7 +10,8 @@ use std::{
 use serde_json::Value;
 use sortie_protocol::{
     BreakerName, Capability, CronName, InstanceId, Kind, Lane, Namespace, Operator, RequestId, RunFact, RunId,
-    RunTimer, StepName, Subject, TriggerName, UniqueKey, WorkflowName, breaker, desired, event, mark, redrive, subject,
+    RunTimer, StepName, Subject, TriggerName, UniqueKey, WorkflowName, breaker, desired, event, mark, redrive, run,
+    subject,
     subject::Verb,
     topology::{Names, Settings, Source, bucket_subject, streams},
     trigger,
@@ -100,6 +101,7 @@ fn samples() -> Vec<String> {
     all.extend([
         bucket_subject(&names.agents, &format!("echo.{instance}")),
         bucket_subject(&names.state, &breaker::key(&BreakerName::from(&Capability::parse("echo").unwrap()))),
+        bucket_subject(&names.state, &run::holders_key(&WorkflowName::parse("audit").unwrap(), Some("1"))),
         bucket_subject(&names.state, &mark::mark_key(&names.requests, 1)),
         bucket_subject(&names.state, &mark::tries_key(&names.unique, 1)),
         bucket_subject(&names.state, &mark::schema_key("d")),

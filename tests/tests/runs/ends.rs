@@ -150,3 +150,32 @@ async fn a_new_version_never_touches_a_run_that_has_begun() -> Result<()> {
     until("both are told", BOUND, || async { (site.events("sys.run.waits").await == 2).then_some(()) }).await;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_run_done_again_keeps_what_completed() -> Result<()> {
+    let site = Site::start().await?;
+    let _coordinator = site.coordinate().await?;
+    let mut definition = three_steps();
+    definition["steps"]["c"]["with"]["fail"] = json!("${ input.fail }");
+    let three = site.apply(&definition).await?;
+    let input = json!({ "n": 1, "ms": 0, "fail": "no_luck" });
+    let failed = site.fleet.client.start(&three, &input).submit().await?;
+    assert_eq!(failed.outcome(BOUND).await?.status, Status::Failed);
+    site.is_empty().await;
+    let input = json!({ "n": 1, "ms": 0, "fail": null });
+    let again = site.fleet.client.start(&three, &input).retry_of(failed.run(), None).submit().await?;
+    assert_eq!(again.outcome(BOUND).await?.result::<i64>().unwrap(), 3);
+    let from = site.fleet.client.start(&three, &input).retry_of(failed.run(), Some(&"b".parse()?)).submit().await?;
+    assert_eq!(from.outcome(BOUND).await?.result::<i64>().unwrap(), 3);
+    let begun = site.begun.all();
+    let of = |run: &protocol::RunId| begun.keys().filter(|id| id.starts_with(run.as_str())).count();
+    assert_eq!((of(failed.run()), of(again.run()), of(from.run())), (3, 1, 2));
+
+    // With the input that it had, it fails as it did; and of a run that nobody knows nothing is done again.
+    let same = site.fleet.client.retry_run(&three, failed.run(), None).submit().await?;
+    assert_eq!(same.outcome(BOUND).await?.status, Status::Failed);
+    let none = site.fleet.client.retry_run(&three, &run("nobody"), None).submit().await?;
+    assert_eq!(none.outcome(BOUND).await?.failure().context("a failure")?.code, codes::NOT_FOUND);
+    site.is_empty().await;
+    Ok(())
+}

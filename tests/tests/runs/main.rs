@@ -4,6 +4,7 @@
 mod alive;
 mod ends;
 mod kills;
+mod limits;
 mod refused;
 mod site;
 mod told;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use client::Heard;
-use protocol::Status;
+use protocol::{RequestId, Status};
 use serde_json::{Value, json};
 use sortie_tests::{raw, until};
 
@@ -80,6 +80,14 @@ async fn cancelling_a_run_cancels_what_runs_and_begins_nothing_more() -> Result<
     println!("cancelled within {:?}", began.elapsed());
     site.is_empty().await;
     assert_eq!(site.begun.all().len(), 1);
+
+    // Who knows only an id need not know that it is a run's.
+    let other = site.fleet.client.start(&three, &json!({ "n": 1, "ms": 600_000 })).submit().await?;
+    site.has_fact(other.run(), "started").await;
+    let told = site.fleet.client.cancel(&RequestId::from(other.run())).await?;
+    assert_eq!(told, client::Cancellation::RunTold);
+    assert_eq!(other.outcome(BOUND).await?.status, Status::Cancelled);
+    site.is_empty().await;
     Ok(())
 }
 

@@ -45,6 +45,12 @@ pub(crate) async fn run(args: CancelArgs, session: &Session) -> Result<ExitCode,
             session.output().show(&document, || format!("request {id} is cancelled"))?;
             Ok(ExitCode::Done)
         }
+        Cancellation::RunTold => {
+            let document = json!({ "id": id, "cancelled": true, "run": true });
+            let human = || format!("run {id} is told to end; `sortie outcome {id} --wait` waits until it has");
+            session.output().show(&document, human)?;
+            Ok(ExitCode::Done)
+        }
         Cancellation::AlreadyDone(outcome) => {
             let document = json!({ "id": id, "cancelled": false, "outcome": outcome.document() });
             let human = || format!("request {id} was done before it could be cancelled: it is {}", outcome.status);

@@ -140,7 +140,7 @@ impl Client {
             .buffer_unordered(AT_ONCE);
         while let Some((id, ended)) = ending.next().await {
             match ended {
-                Ok(Cancellation::Cancelled) => tally.cancelled += 1,
+                Ok(Cancellation::Cancelled | Cancellation::RunTold) => tally.cancelled += 1,
                 Ok(Cancellation::AlreadyDone(_)) => tally.done += 1,
                 // It has an outcome whose large result is gone.
                 Err(error) if *error.kind() == ErrorKind::Unreadable => tally.done += 1,

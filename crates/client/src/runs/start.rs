@@ -50,7 +50,13 @@ impl Client {
         StartBuilder::new(self, workflow, encoded, ContentType::Json)
     }
 
-    /// The same with an input that is encoded already.
+    /// Begins to put together a run that does another one again, with that one's input: what had completed is taken over, but
+    /// for a step, if one is named, and whatever depends on it.
+    pub fn retry_run(&self, workflow: &WorkflowName, of: &RunId, from: Option<&StepName>) -> StartBuilder<'_> {
+        StartBuilder::new(self, workflow, Ok(Vec::new()), ContentType::Json).retry_of(of, from)
+    }
+
+    /// As [`start`](Self::start) with an input that is encoded already.
     pub fn start_encoded(
         &self,
         workflow: &WorkflowName,

@@ -16,7 +16,9 @@ use workflow::{Payload, fact::Started};
 use super::{
     ask::with_body,
     definitions::{Definition, Definitions, Missing},
+    holders::{self, Place},
     means::Means,
+    retry,
 };
 
 /// How old the look for the outcome may be when the first fact is published: whoever stood still looks again.
@@ -40,6 +42,8 @@ struct Refusal {
 /// Why a start does not begin a run.
 enum Not {
     Refused(Refusal),
+    /// As many runs are alive as there may be, and this one waits.
+    Yet,
     Error(Error),
 }
 
@@ -52,14 +56,14 @@ impl Begin {
         &self.means.post.connection
     }
 
-    /// Handles a start to where it may be acknowledged.
+    /// Handles a start to where it may be acknowledged. False: it waits for a place, and is to be delivered again.
     ///
     /// # Errors
     /// What passes by itself: it is to be delivered again.
-    pub(super) async fn take(&self, delivery: &Delivery) -> Result<(), Error> {
+    pub(super) async fn take(&self, delivery: &Delivery) -> Result<bool, Error> {
         let post = &self.means.post;
         let Some(Subject::Start(workflow)) = Subject::parse(post.namespace(), &delivery.message.subject) else {
-            return Ok(());
+            return Ok(true);
         };
         let fallback = RequestId::of_sequence(delivery.sequence);
         let start = match Start::read(&delivery.message.headers, fallback) {
@@ -67,21 +71,23 @@ impl Begin {
             Err(Invalid { id, failure }) => {
                 self.count("refused");
                 let outcome = Outcome::not_completed(id, Status::Failed, &failure);
-                return self.refuse(&workflow, None, outcome, delivery).await;
+                return self.refuse(&workflow, None, outcome, delivery).await.map(|()| true);
             }
         };
         let looked = Instant::now();
         if let Some(outcome) = self.outcome(&start.request.id, delivery.delivered > 1).await? {
             self.count("repeated");
-            return self.complete(&workflow, &start, outcome, delivery).await;
+            // A run that has begun and ended has answered by itself, before its log went.
+            return self.answer(&workflow, Some(&start), &outcome, delivery).await.map(|()| true);
         }
         match self.begin(&workflow, &start, delivery, looked).await {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(Not::Yet) => Ok(false),
             Err(Not::Error(error)) => Err(error),
             Err(Not::Refused(Refusal { status, failure })) => {
                 self.count("refused");
                 let outcome = Outcome::not_completed(start.request.id.clone(), status, &failure);
-                self.refuse(&workflow, Some(&start), outcome, delivery).await
+                self.refuse(&workflow, Some(&start), outcome, delivery).await.map(|()| true)
             }
         }
     }
@@ -102,18 +108,31 @@ impl Begin {
             let failure = Failure::new(codes::DEADLINE_EXCEEDED, "the deadline passed before the run began");
             return Err(Not::Refused(Refusal { status: Status::Expired, failure }));
         }
-        let definition = self.definitions.find(workflow).await?;
-        let input = self.input(&definition, start, &delivery.message.body).await?;
+        let taken_over = match &start.retry_of {
+            Some(of) => Some(retry::taken_over(&self.means, workflow, of, start).await?),
+            None => None,
+        };
+        let definition = match &taken_over {
+            // What it takes over is of that definition.
+            Some(taken) => Arc::new(Definition::of(taken.started.definition.clone())?),
+            None => self.definitions.find(workflow).await?,
+        };
+        let body = &delivery.message.body;
+        let input = match &taken_over {
+            Some(taken) if body.is_empty() && start.request.payload_ref.is_none() => taken.started.input.clone(),
+            _ => self.input(&definition, start, body).await?,
+        };
         let started = Started {
             definition: definition.value.clone(),
             input,
             lane: start.lane,
             deadline: start.request.deadline,
             parent: start.reply_to.as_ref().map(protocol::StepAddress::request),
-            retry_of: None,
-            copied: Vec::new(),
+            retry_of: start.retry_of.clone(),
+            copied: taken_over.map(|taken| taken.copied).unwrap_or_default(),
         };
-        let outgoing = self.first_fact(workflow, start, &started).await?;
+        let holds = self.place(&definition, workflow, start, &started.input).await?;
+        let outgoing = self.first_fact(workflow, start, &started, holds).await?;
         if looked.elapsed() > LOOK_KEPT && self.outcome(&start.request.id, true).await?.is_some() {
             return Err(Not::Error(Error::new(Kind::TimedOut, "the run may be over: looked at too long")));
         }
@@ -127,13 +146,46 @@ impl Begin {
         Ok(())
     }
 
+    /// Takes a place where the workflow allows so many runs at once; gives its key.
+    async fn place(
+        &self,
+        definition: &Definition,
+        workflow: &WorkflowName,
+        start: &Start,
+        input: &Payload,
+    ) -> Result<Option<String>, Not> {
+        let plan = definition.program.plan();
+        let Some(concurrency) = &plan.concurrency else { return Ok(None) };
+        let key = match input {
+            Payload::Held { reference, content_type } if concurrency.key.is_some() => {
+                let body = self.means.object(reference, CHECKED_BYTES_MAX).await?.unwrap_or_default();
+                let value = ContentType::read(Some(content_type)).decode::<Value>(&body)?;
+                holders::key_of(plan, concurrency, &start.run, &value.into())?
+            }
+            input => holders::key_of(plan, concurrency, &start.run, input)?,
+        };
+        match holders::take(&self.means, concurrency, key, workflow, &start.run).await?? {
+            Place::Taken(key) => Ok(Some(key)),
+            Place::Waits => Err(Not::Yet),
+        }
+    }
+
     /// The first fact expects to be the first one of its subject, so that one start begins one run however often it is
     /// delivered.
-    async fn first_fact(&self, workflow: &WorkflowName, start: &Start, started: &Started) -> Result<Outgoing, Not> {
+    async fn first_fact(
+        &self,
+        workflow: &WorkflowName,
+        start: &Start,
+        started: &Started,
+        holds: Option<String>,
+    ) -> Result<Outgoing, Not> {
         let post = &self.means.post;
         let mut headers = Headers::new();
         headers.set(header::WORKFLOW, workflow.as_str());
         headers.set(header::CONTENT_TYPE, ContentType::Json.as_str());
+        if let Some(key) = holds {
+            headers.set(header::HOLDS, key);
+        }
         start.request.trace.write(&mut headers);
         let subject = Subject::Run { run: start.run.clone(), fact: RunFact::Started }.render(post.namespace());
         let body = serde_json::to_vec(started).map_err(|error| refused(codes::INVALID_INPUT, error.to_string()))?;
@@ -194,18 +246,6 @@ impl Begin {
         }
         tracing::info!(request.id = %outcome.id, %workflow, status = %outcome.status, "start refused");
         self.answer(workflow, start, &outcome, delivery).await
-    }
-
-    /// What is still owed where the outcome is there: whoever stored it may have died before the rest.
-    async fn complete(
-        &self,
-        workflow: &WorkflowName,
-        start: &Start,
-        outcome: Outcome,
-        delivery: &Delivery,
-    ) -> Result<(), Error> {
-        // A run that has begun and ended has answered by itself, before its log went.
-        self.answer(workflow, Some(start), &outcome, delivery).await
     }
 
     async fn answer(

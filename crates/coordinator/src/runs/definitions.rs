@@ -34,6 +34,7 @@ pub(super) struct Definitions {
 #[derive(Debug)]
 pub(super) struct Definition {
     pub(super) value: Value,
+    pub(super) program: Program,
     input: Option<Validator>,
 }
 
@@ -87,12 +88,17 @@ impl Definitions {
 
 impl Definition {
     fn read(body: &[u8]) -> Result<Self, Failure> {
+        let value = serde_json::from_slice(body);
+        Self::of(value.map_err(|error| Failure::new(codes::DEFINITION_INVALID, error.to_string()).give_up())?)
+    }
+
+    /// The definition that a run started with.
+    pub(super) fn of(value: Value) -> Result<Self, Failure> {
         let invalid = |what: String| Failure::new(codes::DEFINITION_INVALID, what).give_up();
-        let value: Value = serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))?;
         let program = Program::read(&value)?;
         let compiled = program.plan().input.as_ref().map(jsonschema::validator_for).transpose();
         let input = compiled.map_err(|error| invalid(format!("input: {error}")))?;
-        Ok(Self { value, input })
+        Ok(Self { value, program, input })
     }
 
     pub(super) fn has_schema(&self) -> bool {

@@ -10,7 +10,7 @@ use protocol::{
 };
 use workflow::command::Ending;
 
-use super::{ask, carry::Carrier, log};
+use super::{ask, carry::Carrier, holders, log};
 
 /// Ends a run.
 pub(super) async fn end(carrier: &Carrier<'_>, ending: &Ending) -> Result<(), Error> {
@@ -19,6 +19,10 @@ pub(super) async fn end(carrier: &Carrier<'_>, ending: &Ending) -> Result<(), Er
     let decided = decide(carrier, outcome(carrier, ending).await?).await?;
     if let Some(parent) = log.state.parent() {
         reply(carrier, parent, &decided).await?;
+    }
+    if let Some(key) = log.began.as_ref().and_then(|began| began.holds.as_deref()) {
+        carrier.check()?;
+        holders::give_back(means, key, run).await?;
     }
     let through = log.state.last_sequence();
     if let Some(messages) = log::read(means, run, log.partition, through).await? {

@@ -1,11 +1,11 @@
 //! A run as its log tells it: read where it is not in memory, and folded fact by fact.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use broker::{Delivery, Error, Kind, StoredMessage};
 use protocol::{
-    ContentType, Headers, RunFact, RunId, TraceContext, WorkflowName, header, limits, run::StoredFact, subject::filter,
-    time::Timestamp,
+    ContentType, Headers, LoggedFact, RunFact, RunId, TraceContext, WorkflowName, header, limits, run::StoredFact,
+    subject::filter, time::Timestamp,
 };
 use serde_json::Value;
 use workflow::{
@@ -48,16 +48,19 @@ pub(super) struct Began {
     /// None where a stranger wrote the fact.
     pub(super) workflow: Option<WorkflowName>,
     pub(super) version: String,
+    /// The key of the place that it holds among runs that there may be at once.
+    pub(super) holds: Option<String>,
     pub(super) retry_of: Option<RunId>,
 }
 
 impl Began {
-    fn read(at: Timestamp, started: &Started) -> Self {
+    fn read(at: Timestamp, started: &Started, headers: &Headers) -> Self {
         let text = |key: &str| started.definition[key].as_str();
         Self {
             at,
             workflow: text("workflow").and_then(|name| WorkflowName::parse(name).ok()),
             version: text("version").unwrap_or_default().to_owned(),
+            holds: headers.get(header::HOLDS).map(str::to_owned),
             retry_of: started.retry_of.clone(),
         }
     }
@@ -65,11 +68,39 @@ impl Began {
 
 /// A message of a log, wherever it came from.
 struct Piece<'a> {
-    name: &'a str,
+    name: Cow<'a, str>,
     sequence: u64,
     at: Timestamp,
-    headers: &'a Headers,
-    body: &'a [u8],
+    headers: Cow<'a, Headers>,
+    body: Cow<'a, [u8]>,
+}
+
+impl<'a> Piece<'a> {
+    fn of_logged(fact: &'a LoggedFact) -> Self {
+        Self {
+            name: Cow::Borrowed(&fact.name),
+            sequence: fact.sequence,
+            at: fact.at,
+            headers: Cow::Owned(fact.headers()),
+            body: Cow::Owned(fact.bytes()),
+        }
+    }
+
+    async fn read(&self, means: &Means) -> Result<Fact, Error> {
+        let reference = self.headers.get(header::PAYLOAD_REF);
+        let body = match (RunFact::parse(&self.name), reference) {
+            // It holds the definition, without which nothing can be folded.
+            (Some(RunFact::Started), Some(reference)) => means.object(reference, limits::BODY_BYTES_MAX).await?,
+            _ => None,
+        };
+        let body = body.as_deref().unwrap_or(&self.body);
+        Ok(Fact::read(&self.name, self.sequence, self.at, &self.headers, body))
+    }
+}
+
+/// A fact of a run that is over, from its summary.
+pub(super) async fn read_logged(means: &Means, fact: &LoggedFact) -> Result<Fact, Error> {
+    Piece::of_logged(fact).read(means).await
 }
 
 impl Log {
@@ -84,22 +115,48 @@ impl Log {
         let _permit = means.loads.acquire().await;
         means.post.metrics.runs.loads.inc();
         let Some(messages) = read(means, run, partition, through).await? else { return Ok(None) };
+        let pieces = messages.iter().filter_map(|message| {
+            let stored = StoredFact::parse(means.post.namespace(), &message.subject)?;
+            Some(Piece {
+                name: stored.name.into(),
+                sequence: message.sequence,
+                at: message.time,
+                headers: Cow::Borrowed(&message.headers),
+                body: Cow::Borrowed(&message.body),
+            })
+        });
+        let mut log = Self::of_pieces(means, run, pieces.collect()).await?;
+        (log.partition, log.done_through) = (partition, done_through);
+        Ok(Some(log))
+    }
+
+    /// The log of a run that is over, as its summary keeps it.
+    pub(super) async fn of_facts(means: &Means, run: &RunId, facts: &[LoggedFact]) -> Result<Self, Error> {
+        Self::of_pieces(means, run, facts.iter().map(Piece::of_logged).collect()).await
+    }
+
+    async fn of_pieces(means: &Means, run: &RunId, pieces: Vec<Piece<'_>>) -> Result<Self, Error> {
+        let mut state = State::new(run.clone());
+        let first = pieces.iter().find(|piece| RunFact::parse(&piece.name) == Some(RunFact::Started));
+        if let Some(first) = first
+            && let Event::Started(started) = first.read(means).await?.event
+            && let Some(program) = means.programs.get(&started.definition)
+        {
+            state = State::with_program(run.clone(), program);
+        }
         let mut log = Self {
-            state: State::new(run.clone()),
-            partition,
-            done_through,
-            folded: Vec::with_capacity(messages.len()),
+            state,
+            partition: 0,
+            done_through: 0,
+            folded: Vec::with_capacity(pieces.len()),
             bytes: 0,
             trace: TraceContext::default(),
             began: None,
         };
-        for message in &messages {
-            let Some(stored) = StoredFact::parse(means.post.namespace(), &message.subject) else { continue };
-            let (name, at) = (stored.name.as_str(), message.time);
-            let piece = Piece { name, sequence: message.sequence, at, headers: &message.headers, body: &message.body };
+        for piece in pieces {
             log.fold(means, piece).await?;
         }
-        Ok(Some(log))
+        Ok(log)
     }
 
     /// Folds an event. False when it is older than what was folded and was missed: the log must be read again.
@@ -107,38 +164,28 @@ impl Log {
         if event.sequence <= self.state.last_sequence() {
             return Ok(self.folded.binary_search(&event.sequence).is_ok());
         }
-        let (headers, body) = (&event.message.headers, &event.message.body);
-        self.fold(means, Piece { name, sequence: event.sequence, at: event.published_at, headers, body }).await?;
+        let (headers, body) = (Cow::Borrowed(&event.message.headers), Cow::Borrowed(&*event.message.body));
+        let (sequence, at) = (event.sequence, event.published_at);
+        self.fold(means, Piece { name: name.into(), sequence, at, headers, body }).await?;
         Ok(true)
     }
 
     async fn fold(&mut self, means: &Means, piece: Piece<'_>) -> Result<(), Error> {
-        let mut fact = self.read_fact(means, &piece).await?;
+        let mut fact = piece.read(means).await?;
         self.bring(means, &mut fact.event).await?;
         if let Event::Started(started) = &fact.event
             && self.began.is_none()
         {
-            self.trace = TraceContext::read(piece.headers);
-            self.began = Some(Began::read(fact.at, started));
+            self.trace = TraceContext::read(&piece.headers);
+            self.began = Some(Began::read(fact.at, started, &piece.headers));
         }
         if let Folded::Nothing(why) = self.state.fold(&fact) {
-            tracing::debug!(run = %self.state.run(), sequence = piece.sequence, name = piece.name, %why, "fact changes nothing");
+            tracing::debug!(run = %self.state.run(), sequence = piece.sequence, name = %piece.name, %why, "fact changes nothing");
         }
         means.post.metrics.runs.facts.inc();
         self.folded.push(piece.sequence);
         self.bytes += piece.body.len() + size_of::<u64>();
         Ok(())
-    }
-
-    async fn read_fact(&self, means: &Means, piece: &Piece<'_>) -> Result<Fact, Error> {
-        let reference = piece.headers.get(header::PAYLOAD_REF);
-        let body = match (RunFact::parse(piece.name), reference) {
-            // It holds the definition, without which nothing can be folded.
-            (Some(RunFact::Started), Some(reference)) => means.object(reference, limits::BODY_BYTES_MAX).await?,
-            _ => None,
-        };
-        let body = body.as_deref().unwrap_or(piece.body);
-        Ok(Fact::read(piece.name, piece.sequence, piece.at, piece.headers, body))
     }
 
     /// Loads what an expression will look into. What is gone, or too large, stays a reference: the expression then says so.

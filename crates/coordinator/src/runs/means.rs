@@ -6,7 +6,7 @@ use broker::{Error, Kind, Outgoing, Publisher, Settled};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use super::fence::Term;
+use super::{fence::Term, programs::Programs};
 use crate::post::Post;
 
 /// How often, and how far apart, an object is asked for that a replica may not have yet.
@@ -22,11 +22,17 @@ pub(super) struct Means {
     pub(super) post: Post,
     pub(super) publisher: Publisher,
     pub(super) loads: Semaphore,
+    pub(super) programs: Programs,
 }
 
 impl Means {
     pub(super) fn new(post: &Post) -> Self {
-        Self { post: post.clone(), publisher: Publisher::new(&post.connection), loads: Semaphore::new(LOADS_AT_ONCE) }
+        Self {
+            post: post.clone(),
+            publisher: Publisher::new(&post.connection),
+            loads: Semaphore::new(LOADS_AT_ONCE),
+            programs: Programs::default(),
+        }
     }
 
     /// Publishes until it is settled, while the term lasts.

@@ -27,6 +27,9 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long a start is put off that could not be handled.
 const PUT_OFF: Duration = Duration::from_millis(500);
 
+/// How often a start asks again that waits because as many runs are alive as there may be.
+const PLACE_ASKED_EVERY: Duration = Duration::from_secs(1);
+
 /// Takes starts.
 pub(super) struct Starts {
     begin: Arc<Begin>,
@@ -94,7 +97,8 @@ impl Starts {
 async fn handle(begin: Arc<Begin>, delivery: Delivery) {
     let connection = begin.connection();
     match begin.take(&delivery).await {
-        Ok(()) => delivery.ack(connection).await,
+        Ok(true) => delivery.ack(connection).await,
+        Ok(false) => delivery.nak(connection, PLACE_ASKED_EVERY).await,
         Err(error) => {
             let is_final = error.disposition() == Disposition::Reject;
             tracing::warn!(sequence = delivery.sequence, %error, is_final, "start not handled yet");
