@@ -221,6 +221,27 @@ fn to_undo(world: &World, recipes: &Recipes) -> (BTreeMap<Id, usize>, BTreeMap<I
     (expected, found)
 }
 
+/// A fact as nobody would write it, most often about a step that there is.
+fn anything() -> impl Strategy<Value = Event> {
+    let step = ("(s|s|s|f|undo_s|undo_f)[0-8]", 0..4_u64).prop_map(|(step, item)| (name(&step), item));
+    let outcome = (step.clone(), any::<u16>()).prop_map(|((step, item), chance)| {
+        let outcome = Box::new(by_chance(&id(step.as_str(), item), chance));
+        Event::StepEnded { step, item, outcome }
+    });
+    let timer = step.prop_map(|(step, item)| Event::TimerFired(TimerName::Step { step, item }));
+    let signal = "(go|stop)".prop_map(|signal| Event::Signalled { name: name(&signal), value: Default::default() });
+    prop_oneof![
+        30 => outcome,
+        8 => timer,
+        4 => signal,
+        4 => Just(Event::Started(Box::new(started(json!(1))))),
+        1 => Just(Event::CancelRequested { reason: String::new() }),
+        1 => Just(Event::PauseRequested),
+        1 => Just(Event::ResumeRequested),
+        1 => Just(Event::TimerFired(TimerName::Run)),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
@@ -337,6 +358,28 @@ proptest! {
         }
         if let Some(from) = from {
             prop_assert!(kept.iter().all(|(step, _)| step != from.as_str()));
+        }
+    }
+
+    #[test]
+    fn no_log_whatever_makes_folding_panic_or_asks_for_more_than_there_is(
+        recipes in recipes(Kinds::All),
+        events in prop::collection::vec(anything(), 0..80),
+    ) {
+        let program = recipes.plan().program();
+        let mut state = State::with_program(RunId::parse("run-1").unwrap(), Arc::clone(&program));
+        let at = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        for (place, event) in events.into_iter().enumerate() {
+            // Not even the broker's time has to go forward.
+            let at = at - chrono::TimeDelta::seconds(place as i64 % 7);
+            state.fold(&crate::Fact { sequence: place as u64 + 1, at, event });
+            let commands = state.commands_since(0);
+            prop_assert!(commands.is_sorted_by_key(|command| command.cause));
+            prop_assert!(commands.last().is_none_or(|command| command.cause <= place as u64 + 1));
+            prop_assert_eq!(state.ending().is_some(), commands.iter().any(|command| matches!(command.order, Order::End(_))));
+            let view = state.view();
+            prop_assert!(view.percent <= 100);
+            prop_assert_eq!(view.steps.len(), if state.is_started() { program.plan().steps.len() } else { 0 });
         }
     }
 
