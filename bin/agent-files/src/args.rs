@@ -4,15 +4,17 @@ use std::path::PathBuf;
 
 use process::{ExitCode, ExitError, settings::AgentArgs};
 
-use crate::{Problem, Result, Root};
+use crate::{Problem, Reports, Result, Root};
 
 /// What `--help` shows beneath the flags.
 pub const EXAMPLES: &str = "\
 Examples:
   agent-files                                serve whatever this user can read
   agent-files --root ~/documents --slots 4   only what is in there, four at once
+  agent-files --reports ~/reports            writes reports too, into that folder
   sortie submit examine-file '{\"path\": \"notes.txt\"}' --wait
-  sortie submit list-files '{\"path\": \".\"}' --wait";
+  sortie submit list-files '{\"path\": \".\"}' --wait
+  sortie submit find-secrets '{\"path\": \".\"}' --wait";
 
 /// The flags of this agent.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -20,6 +22,9 @@ pub struct Args {
     /// Refuse every file outside of this folder, symbolic links followed [default: no file is refused]
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// Write reports, into this folder [default: none are written]
+    #[arg(long, value_name = "DIR")]
+    pub reports: Option<PathBuf>,
     /// Files and folders at once [default: 10]
     #[arg(long, value_name = "N")]
     pub slots: Option<usize>,
@@ -36,16 +41,24 @@ impl Args {
     pub fn root(&self) -> Result<Root> {
         self.root.as_deref().map_or_else(|| Ok(Root::everything()), Root::folder)
     }
+
+    /// The folder that the agent may write reports into.
+    ///
+    /// # Errors
+    /// It is no folder.
+    pub fn reports(&self) -> Result<Option<Reports>> {
+        self.reports.as_deref().map(Reports::folder).transpose()
+    }
 }
 
-/// Outside of a request, a problem is one of the agent's own root.
+/// Outside of a request, a problem is one of the agent's own folders.
 impl ExitError for Problem {
     fn exit_code(&self) -> ExitCode {
         ExitCode::Configuration
     }
 
     fn advice(&self) -> Option<String> {
-        Some("name a folder that this agent can read with --root".to_owned())
+        Some("name folders that are there with --root and --reports".to_owned())
     }
 }
 

@@ -2,11 +2,10 @@
 
 use std::{ops::ControlFlow, path::PathBuf};
 
-use ignore::WalkBuilder;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Problem, Result, Root};
+use crate::{Problem, Result, Root, walk::walk};
 
 /// How many files a list has if the request says nothing.
 pub const FILES_DEFAULT: usize = 10_000;
@@ -46,45 +45,20 @@ pub struct FileList {
 /// # Errors
 /// [`Problem`] lists them.
 pub fn list(input: &ListFiles, root: &Root, mut on_file: impl FnMut(usize) -> ControlFlow<()>) -> Result<FileList> {
-    let folder = root.resolve(None, &input.path)?;
-    if !folder.is_dir() {
-        return Err(Problem::NotAFolder(input.path.clone()));
-    }
-    // Found out here, because the walk would only skip it.
-    std::fs::read_dir(&folder).map_err(|error| Problem::of_io(&input.path, error))?;
     let max = input.max.unwrap_or(FILES_DEFAULT).min(FILES_MAX);
     let mut list = FileList { path: input.path.clone(), files: Vec::new(), truncated: false, skipped: 0 };
-    let walk = WalkBuilder::new(&folder)
-        .hidden(!input.hidden)
-        // What is listed follows from the tree, not from the agent's user or from what lies above a tree without git.
-        .require_git(false)
-        .parents(folder.ancestors().any(|above| above.join(".git").exists()))
-        .git_global(false)
-        // In this order a list that is cut is the beginning of the whole list.
-        .sort_by_file_name(std::ffi::OsStr::cmp)
-        .filter_entry(|entry| entry.file_name() != ".git")
-        .build();
-    for entry in walk {
-        let Ok(entry) = entry else {
-            list.skipped += 1;
-            continue;
-        };
-        if !entry.file_type().is_some_and(|kind| kind.is_file()) {
-            continue;
-        }
-        let Some(name) = entry.path().strip_prefix(&folder).ok().and_then(|path| path.to_str()) else {
-            list.skipped += 1;
-            continue;
-        };
+    let passed = walk(root, &input.path, input.hidden, |_, name| {
         if list.files.len() == max {
             list.truncated = true;
-            break;
+            return Ok(ControlFlow::Break(()));
         }
         list.files.push(name.to_owned());
-        if on_file(list.files.len()).is_break() {
-            return Err(Problem::Stopped);
+        match on_file(list.files.len()) {
+            ControlFlow::Break(()) => Err(Problem::Stopped),
+            ControlFlow::Continue(()) => Ok(ControlFlow::Continue(())),
         }
-    }
+    })?;
+    list.skipped = passed.skipped;
     Ok(list)
 }
 

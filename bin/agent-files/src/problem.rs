@@ -7,7 +7,7 @@ use protocol::{Failure, failure::Category};
 /// What came, or why nothing did.
 pub type Result<T> = std::result::Result<T, Problem>;
 
-/// Why a file or folder could not be looked at.
+/// Why a file or folder could not be looked at, or a report not written.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// There is none of this name.
@@ -28,6 +28,15 @@ pub enum Problem {
     /// The disk or the machine failed.
     #[error("cannot read {}", .0.display())]
     Io(PathBuf, #[source] io::Error),
+    /// What a report cannot be called.
+    #[error("{0:?} is no name of a report: letters, digits, `.`, `-`, `_` and spaces, `.md` at its end")]
+    NotAName(String),
+    /// It is there, and it is nothing that this agent wrote.
+    #[error("{} is there and is no report of this agent: name another one", .0.display())]
+    NotAReport(PathBuf),
+    /// The disk or the machine does not take it.
+    #[error("cannot write {}", .0.display())]
+    Unwritten(PathBuf, #[source] io::Error),
     /// Nobody wants the answer any more.
     #[error("was told to stop")]
     Stopped,
@@ -56,6 +65,9 @@ impl Problem {
             Self::NotAFile(_) => "not_a_file",
             Self::NotAFolder(_) => "not_a_folder",
             Self::Io(..) => "read_failed",
+            Self::NotAName(_) => "not_a_name",
+            Self::NotAReport(_) => "not_a_report",
+            Self::Unwritten(..) => "write_failed",
             Self::Stopped => "stopped",
         }
     }
@@ -66,16 +78,16 @@ impl Problem {
         failure.code = self.code().to_owned();
         // A disk may recover and a new worker may be asked; all else stays as it is.
         match self {
-            Self::Io(..) | Self::Stopped => failure,
+            Self::Io(..) | Self::Unwritten(..) | Self::Stopped => failure,
             _ => failure.give_up(),
         }
     }
 
     fn category(&self) -> Category {
         match self {
-            Self::Forbidden(_) | Self::Unreadable(_) => Category::Permission,
-            Self::NotFound(_) | Self::NotAFile(_) | Self::NotAFolder(_) => Category::Validation,
-            Self::Io(..) => Category::Resource,
+            Self::Forbidden(_) | Self::Unreadable(_) | Self::NotAReport(_) => Category::Permission,
+            Self::NotFound(_) | Self::NotAFile(_) | Self::NotAFolder(_) | Self::NotAName(_) => Category::Validation,
+            Self::Io(..) | Self::Unwritten(..) => Category::Resource,
             Self::Stopped => Category::Execution,
         }
     }
