@@ -1,17 +1,23 @@
-//! The demonstration: a fleet of its own examines every file of a folder, loses an agent on the way, and counts.
+//! The demonstration: a fleet of its own audits a folder with the shipped workflow, loses an agent and its coordinator on the
+//! way, and counts.
 //!
 //! ```text
-//!   folder --> two requests per file --> examine-file (an agent in Rust) --> report   --> table by language
-//!                                    --> checksum (sha256sum)            --> checksum --> the two must agree
-//!   half way: SIGKILL for an agent, and another one joins          at the end: ids against outcomes, queue, dead letters
+//!   folder --> run of repo-audit --> examine-file for each file (an agent in Rust) --> report   --> table by language
+//!         |                     +--> find-secrets --> approve? --> write-report                     report in Markdown
+//!         +--> beside it a request for each file --> checksum (sha256sum)          --> checksum --> the two must agree
+//!   on the way: SIGKILL for an agent and the coordinator, others join      at the end: ids against outcomes, queue, dead letters
 //! ```
 
+mod audit;
+mod consent;
 mod narrator;
 mod proof;
 mod roll;
 mod survey;
 mod table;
 
+pub(crate) use audit::{Audit, Audited, FILES_MAX, Sight};
+pub(crate) use consent::{Consent, reason};
 pub(crate) use narrator::Narrator;
 pub(crate) use proof::Proof;
 pub(crate) use roll::{Roll, Share};

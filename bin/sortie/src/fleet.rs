@@ -56,7 +56,8 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 pub(crate) struct Fleet {
     agents: Vec<Keeper>,
-    coordinator: Keeper,
+    /// The last one runs; those before it were killed.
+    coordinators: Vec<Keeper>,
     client: Client,
     server: ServerKeeper,
     children: Children,
@@ -78,7 +79,7 @@ impl Fleet {
         let client = Client::new(connection, plan.namespace.clone());
         let children = Children::new(url, &plan.namespace, &plan.environment)?;
         let coordinator = Keeper::start(children.ourselves("coordinator", ["coordinator".into()]), &console);
-        Ok(Self { agents: Vec::new(), coordinator, client, server, children, console })
+        Ok(Self { agents: Vec::new(), coordinators: vec![coordinator], client, server, children, console })
     }
 
     /// Where clients connect to.
@@ -114,6 +115,22 @@ impl Fleet {
         first..self.agents.len()
     }
 
+    /// Kills the coordinator with SIGKILL and starts another one; gives back the names of both.
+    pub(crate) fn replace_coordinator(&mut self) -> [String; 2] {
+        for keeper in &self.coordinators {
+            keeper.kill();
+        }
+        let name = format!("coordinator.{}", self.coordinators.len() + 1);
+        let killed = self.coordinators.last().map(|keeper| keeper.name().to_owned()).unwrap_or_default();
+        let spec = self.children.ourselves(&name, ["coordinator".into()]);
+        self.coordinators.push(Keeper::start(spec, &self.console));
+        [killed, name]
+    }
+
+    fn keepers(&self) -> impl Iterator<Item = &Keeper> {
+        self.agents.iter().chain(&self.coordinators)
+    }
+
     /// Waits until all of these agents that were not given up take work, and says what they are; after `within` those
     /// that do.
     ///
@@ -141,11 +158,11 @@ impl Fleet {
 
     /// Waits until something of it is given up, and says what. May be dropped and called again.
     pub(crate) async fn failed(&self) -> Problem {
-        let given_up = self.agents.iter().chain([&self.coordinator]).map(|keeper| Box::pin(keeper.given_up()));
+        let given_up = self.keepers().map(|keeper| Box::pin(keeper.given_up()));
         tokio::select! {
             lost = self.lost() => lost,
             (why, which, _) = select_all(given_up) => {
-                let name = self.agents.get(which).unwrap_or(&self.coordinator).name();
+                let name = self.keepers().nth(which).map_or("a child", Keeper::name);
                 Problem::new(ExitCode::Internal, format!("{name} {why}; above is what it said"))
             }
         }
@@ -169,16 +186,20 @@ impl Fleet {
         for agent in &self.agents {
             agent.ended().await;
         }
-        self.coordinator.end(COORDINATOR_GRACE);
-        self.coordinator.ended().await;
+        for coordinator in &self.coordinators {
+            coordinator.end(COORDINATOR_GRACE);
+        }
+        for coordinator in &self.coordinators {
+            coordinator.ended().await;
+        }
         self.server.end().await;
     }
 
     async fn kill(&self) {
-        for keeper in self.agents.iter().chain([&self.coordinator]) {
+        for keeper in self.keepers() {
             keeper.kill();
         }
-        for keeper in self.agents.iter().chain([&self.coordinator]) {
+        for keeper in self.keepers() {
             keeper.ended().await;
         }
         self.server.kill().await;

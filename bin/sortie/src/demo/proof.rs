@@ -4,10 +4,13 @@ use std::{collections::BTreeSet, time::Duration};
 
 use broker::{Connection, Error, topology};
 use client::Client;
-use protocol::{Subject, subject::filter, topology::Names};
+use protocol::{RequestId, Subject, subject::filter, topology::Names};
 use serde::Serialize;
 
-use super::survey::{Answer, Finding};
+use super::{
+    audit::Audited,
+    survey::{Answer, Finding},
+};
 
 /// Acknowledgements are not waited for by agents, and one that is lost comes again after the ack deadline.
 const SETTLED_WITHIN: Duration = Duration::from_secs(15);
@@ -19,17 +22,17 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(crate) struct Proof {
     /// Files that were found.
     pub(crate) files: usize,
-    /// Ids of requests that were answered, each counted once.
+    /// Ids of requests that were answered, each counted once: a step of the run and a request beside it for each file.
     pub(crate) requests: usize,
     /// Requests that completed.
     pub(crate) completed: usize,
     /// Requests that ended otherwise, each with how.
     pub(crate) not_completed: Vec<String>,
-    /// Outcomes in the stream.
+    /// Outcomes that are stored: in the stream those beside the run, in its log those of its steps.
     pub(crate) outcomes: u64,
     /// Requests with more than one outcome.
     pub(crate) twice: usize,
-    /// Requests without an outcome in the stream.
+    /// Requests without a stored outcome.
     pub(crate) lost: usize,
     /// Outcomes of requests that nobody made.
     pub(crate) strange: usize,
@@ -44,14 +47,26 @@ impl Proof {
     ///
     /// # Errors
     /// The broker does not answer.
-    pub(crate) async fn count(client: &Client, files: usize, answers: &[Answer]) -> Result<Self, Error> {
+    pub(crate) async fn count(
+        client: &Client,
+        files: usize,
+        beside: &[Answer],
+        audited: &Audited,
+    ) -> Result<Self, Error> {
         let (connection, namespace) = (client.connection(), client.namespace());
         let names = Names::of(namespace);
         let queued = settled(connection, &names).await?;
-        let stored = topology::subject_counts(connection, &names.outcomes, &filter::outcomes(namespace)).await?;
+        let place = |id: &RequestId| Subject::outcome_of(id).render(namespace);
+        let mut stored = topology::subject_counts(connection, &names.outcomes, &filter::outcomes(namespace)).await?;
+        // The run's own outcome says what all of them came to; its log is told in its summary, fact by fact.
+        stored.remove(&place(&RequestId::from(&audited.run)));
+        for answer in &audited.answers {
+            *stored.entry(place(&answer.id)).or_default() += 1;
+        }
+        let answers: Vec<&Answer> = beside.iter().chain(&audited.answers).collect();
         let ids: BTreeSet<_> = answers.iter().map(|answer| &answer.id).collect();
-        let subjects: BTreeSet<String> = ids.iter().map(|id| Subject::outcome_of(id).render(namespace)).collect();
-        let instead = |answer: &Answer| match &answer.finding {
+        let subjects: BTreeSet<String> = ids.iter().map(|id| place(id)).collect();
+        let instead = |answer: &&Answer| match &answer.finding {
             Finding::None(file, why) => Some(format!("{}: {why}", file.display())),
             _ => None,
         };

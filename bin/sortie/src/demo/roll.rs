@@ -38,7 +38,7 @@ impl Roll {
     }
 
     /// The shares of these answers, by name.
-    pub(crate) fn shares(&self, answers: &[Answer]) -> Vec<Share> {
+    pub(crate) fn shares<'a>(&self, answers: impl IntoIterator<Item = &'a Answer>) -> Vec<Share> {
         let mut counts = BTreeMap::<&str, usize>::new();
         for answer in answers {
             let name = answer.instance.as_ref().and_then(|instance| self.0.get(instance));

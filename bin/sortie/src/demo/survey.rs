@@ -1,8 +1,11 @@
-//! The requests: two for each file, a bounded number in flight, and what came of each.
+//! The requests beside the run: a checksum of each file, a bounded number in flight, and what came of each.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use agent_files::{ExamineFile, FileReport};
+use agent_files::FileReport;
 use client::Client;
 use futures_util::{StreamExt, stream};
 use process::{ExitCode, Problem};
@@ -11,7 +14,7 @@ use serde_json::json;
 
 use crate::refusal;
 
-/// Requests in flight: several times what two agents have slots for, so that neither ever waits for us.
+/// Requests in flight: several times what the agent has slots for, so that it never waits for us.
 const IN_FLIGHT_MAX: usize = 64;
 
 /// One attempt may take this long: large files take time.
@@ -20,16 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 /// How long an outcome is waited for: several attempts, each handed out again after its agent died.
 const OUTCOME_WITHIN: Duration = Duration::from_secs(1_800);
 
-/// What is asked about one file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Work {
-    /// What it is like.
-    Examine(ExamineFile),
-    /// Its checksum, by a program that has nothing to do with us.
-    Checksum(PathBuf),
-}
-
-/// What one request came to.
+/// What one request came to, of the run or beside it.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// The request.
@@ -54,22 +48,13 @@ pub(crate) enum Finding {
 /// The requests of a folder's files.
 #[derive(Debug)]
 pub(crate) struct Survey {
-    work: Vec<Work>,
+    files: Vec<PathBuf>,
 }
 
 impl Survey {
-    /// Both requests for each of these files, which are relative to the folder.
-    pub(crate) fn of(folder: &std::path::Path, files: &[String]) -> Self {
-        let both = |file: &String| {
-            let examine = ExamineFile { path: file.into(), root: Some(folder.to_owned()) };
-            [Work::Examine(examine), Work::Checksum(folder.join(file))]
-        };
-        Self { work: files.iter().flat_map(both).collect() }
-    }
-
-    /// How many requests it has.
-    pub(crate) fn len(&self) -> usize {
-        self.work.len()
+    /// One for each of these files, which are relative to the folder.
+    pub(crate) fn of(folder: &Path, files: &[String]) -> Self {
+        Self { files: files.iter().map(|file| folder.join(file)).collect() }
     }
 
     /// Asks everything; `heard` is told how many answers there are.
@@ -77,9 +62,9 @@ impl Survey {
     /// # Errors
     /// A request could not be published, or its outcome did not come.
     pub(crate) async fn run(self, client: &Client, mut heard: impl FnMut(usize)) -> Result<Vec<Answer>, Problem> {
-        let mut answers = Vec::with_capacity(self.work.len());
+        let mut answers = Vec::with_capacity(self.files.len());
         let mut asked =
-            stream::iter(self.work.into_iter().map(|work| ask(client, work))).buffer_unordered(IN_FLIGHT_MAX);
+            stream::iter(self.files.into_iter().map(|file| ask(client, file))).buffer_unordered(IN_FLIGHT_MAX);
         while let Some(answer) = asked.next().await {
             answers.push(answer?);
             heard(answers.len());
@@ -88,36 +73,34 @@ impl Survey {
     }
 }
 
-async fn ask(client: &Client, work: Work) -> Result<Answer, Problem> {
-    let (capability, input, file) = match &work {
-        Work::Examine(input) => ("examine-file", serde_json::to_value(input), &input.path),
-        Work::Checksum(path) => ("checksum", Ok(json!({ "path": path })), path),
-    };
-    let internal = |error: String| Problem::new(ExitCode::Internal, error);
-    let capability = Capability::parse(capability).map_err(|error| internal(error.to_string()))?;
-    let input = input.map_err(|error| internal(error.to_string()))?;
+async fn ask(client: &Client, file: PathBuf) -> Result<Answer, Problem> {
+    let capability = Capability::parse("checksum");
+    let capability = capability.map_err(|error| Problem::new(ExitCode::Internal, error.to_string()))?;
+    let input = json!({ "path": file });
     let request = client.request(&capability, &input).timeout(TIMEOUT);
     let outcome = request.call(OUTCOME_WITHIN).await.map_err(refusal::problem)?;
-    let finding = finding(&work, &outcome).unwrap_or_else(|instead| Finding::None(file.clone(), instead));
+    let finding = match checksum(&outcome) {
+        Ok(sum) => Finding::Checksum(file, sum),
+        Err(instead) => Finding::None(file, instead),
+    };
     Ok(Answer { id: outcome.id, instance: outcome.instance, finding })
 }
 
-fn finding(work: &Work, outcome: &Outcome) -> Result<Finding, String> {
-    if outcome.status != Status::Completed {
-        let body = outcome.content_type.show(&outcome.body);
-        let said = |key: &str| body.get(key).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
-        return Err(format!("{} {}: {}", outcome.status, said("code"), said("message")));
+fn checksum(outcome: &Outcome) -> Result<String, String> {
+    if let Some(instead) = instead(outcome) {
+        return Err(instead);
     }
-    let unread = |failure: protocol::Failure| failure.to_string();
-    match work {
-        Work::Examine(_) => outcome.content_type.decode(&outcome.body).map(Finding::Report).map_err(unread),
-        Work::Checksum(file) => {
-            let line: String = outcome.content_type.decode(&outcome.body).map_err(unread)?;
-            // A backslash in front says that the name after it is escaped.
-            let sum = line.trim_start_matches('\\').split_whitespace().next().unwrap_or_default();
-            Ok(Finding::Checksum(file.clone(), sum.to_owned()))
-        }
-    }
+    let line: String = outcome.content_type.decode(&outcome.body).map_err(|failure| failure.to_string())?;
+    // A backslash in front says that the name after it is escaped.
+    Ok(line.trim_start_matches('\\').split_whitespace().next().unwrap_or_default().to_owned())
+}
+
+/// How it ended, if it did not complete.
+pub(super) fn instead(outcome: &Outcome) -> Option<String> {
+    let body = outcome.content_type.show(&outcome.body);
+    let said = |key: &str| body.get(key).and_then(|value| value.as_str()).unwrap_or_default();
+    let has_completed = outcome.status == Status::Completed;
+    (!has_completed).then(|| format!("{} {}: {}", outcome.status, said("code"), said("message")))
 }
 
 #[cfg(test)]
@@ -126,23 +109,18 @@ mod tests {
 
     use super::*;
 
-    fn checksum_of(body: &str) -> Result<Finding, String> {
-        let id = RequestId::generate();
-        let outcome = Outcome::completed(id, ContentType::Json, serde_json::to_vec(body).unwrap_or_default());
-        finding(&Work::Checksum("/a b".into()), &outcome)
-    }
-
     #[test]
     fn what_sha256sum_prints_is_understood() {
         for line in ["abc  /a b", "\\abc  /a\\nb"] {
-            assert!(matches!(checksum_of(line), Ok(Finding::Checksum(_, sum)) if sum == "abc"), "{line}");
+            let body = serde_json::to_vec(line).unwrap_or_default();
+            let outcome = Outcome::completed(RequestId::generate(), ContentType::Json, body);
+            assert_eq!(checksum(&outcome).as_deref(), Ok("abc"), "{line}");
         }
     }
 
     #[test]
     fn what_did_not_complete_says_how_it_ended() {
-        let outcome = Outcome::expired(RequestId::generate());
-        let told = finding(&Work::Checksum("/a".into()), &outcome).unwrap_err();
+        let told = checksum(&Outcome::expired(RequestId::generate())).unwrap_err();
         assert!(told.starts_with("expired deadline_exceeded: "), "{told}");
     }
 }

@@ -47,7 +47,7 @@ pub(crate) struct Languages {
 
 impl Languages {
     /// Adds up what was found out about the files of a folder.
-    pub(crate) fn of(folder: &Path, answers: &[Answer]) -> Self {
+    pub(crate) fn of<'a>(folder: &Path, answers: impl IntoIterator<Item = &'a Answer>) -> Self {
         let mut languages = BTreeMap::<&str, (Language, HashMap<&str, u64>)>::new();
         let mut sums = HashMap::<PathBuf, Vec<&str>>::new();
         for answer in answers {

@@ -14,25 +14,25 @@ fn folders() -> (tempfile::TempDir, tempfile::TempDir) {
         fs::write(files.path().join(format!("code {number}.rs")), "fn fleet() {}\n".repeat(number)).unwrap();
     }
     fs::create_dir(files.path().join("-texts")).unwrap();
-    fs::write(files.path().join("-texts/übung.md"), "# Übung\n").unwrap();
+    fs::write(files.path().join("-texts/übung.md"), "# Übung\nkey: AKIAIOSFODNN7EXAMPLE\n").unwrap();
     fs::write(files.path().join(".hidden.md"), "").unwrap();
     (files, tempfile::tempdir().unwrap())
 }
 
 fn demo(files: &Path, temporary: &Path, more: &[&str]) -> Running {
-    let files = files.display().to_string();
-    let arguments = [&["demo", &files, "--json"], more].concat();
+    let (files, report) = (files.display().to_string(), temporary.join("audit.md").display().to_string());
+    let arguments = [&["demo", &files, "--json", "--report", &report], more].concat();
     Running::start_in(&arguments, &[("TMPDIR", &temporary.display().to_string())])
 }
 
 /// What lies in the folder for temporary files; the locks of ports belong to all servers of a user.
 fn left_behind(temporary: &Path) -> Vec<String> {
     let names = fs::read_dir(temporary).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| !name.starts_with("sortie-ports-")).collect()
+    names.filter(|name| !name.starts_with("sortie-ports-") && name != "audit.md").collect()
 }
 
 #[tokio::test]
-async fn every_file_has_its_outcomes_though_an_agent_is_killed() {
+async fn every_file_is_audited_though_an_agent_and_the_coordinator_are_killed() {
     let (files, temporary) = folders();
     let mut running = demo(files.path(), temporary.path(), &["--keep"]);
     let told: Value = serde_json::from_str(&running.line().await).unwrap();
@@ -41,6 +41,17 @@ async fn every_file_has_its_outcomes_though_an_agent_is_killed() {
         assert_eq!(told[key], count, "{key} of {told}");
     }
     assert_eq!((&told["killed"], &told["joined"]), (&"files.1".into(), &"files.2".into()));
+    assert_eq!(
+        (&told["coordinator_killed"], &told["coordinator_joined"]),
+        (&"coordinator".into(), &"coordinator.2".into())
+    );
+    assert!(told["examined_before"].as_u64().unwrap() < 62, "killed on the way: {told}");
+    let audit = &told["audit"];
+    assert_eq!((&audit["status"], &audit["secrets"]), (&"completed".into(), &1.into()), "{audit}");
+    assert_eq!(audit["approved"], true, "there is no terminal to ask on: {audit}");
+    let report = fs::read_to_string(audit["report"].as_str().unwrap()).unwrap();
+    assert!(report.contains("62 files were examined.\n"), "{report}");
+    assert!(report.contains("| `-texts/übung.md` | 2 | AWS access key |"), "{report}");
     assert_eq!((&told["checksums_agree"], &told["dead"]), (&62.into(), &0.into()));
     let languages: Vec<_> = told["languages"].as_array().unwrap().iter().map(|one| one["language"].clone()).collect();
     assert_eq!(languages, ["rust", "markdown"]);
@@ -74,6 +85,10 @@ async fn without_files_it_says_so() {
     let (empty, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (code, said) = demo(empty.path(), temporary.path(), &[]).end().await;
     assert!(code == Some(64) && said.join("\n").contains("no file below"), "{said:?}");
+    fs::write(temporary.path().join("audit.md"), "# Mine\n").unwrap();
+    let (code, said) = demo(empty.path(), temporary.path(), &[]).end().await;
+    assert!(code == Some(64) && said.join("\n").contains("is no report"), "{said:?}");
+    fs::remove_file(temporary.path().join("audit.md")).unwrap();
     let (code, said) = demo(Path::new("/nowhere"), temporary.path(), &[]).end().await;
     assert!(code == Some(64) && said.join("\n").contains("/nowhere"), "{said:?}");
 }

@@ -6,20 +6,26 @@ use protocol::{Namespace, RequestId, topology::Names};
 use serde::Serialize;
 
 use crate::{
-    demo::{Languages, Proof, Share},
+    demo::{Audited, Languages, Proof, Share},
     output::Output,
 };
 
 /// Files of one trouble that are named.
 const NAMED_MAX: usize = 10;
 
-/// What became of the agent that was killed.
-#[derive(Debug, Serialize)]
+/// What was killed, and what came for it.
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Loss {
-    /// Its name.
+    /// The agent that was killed.
     pub(super) killed: String,
     /// The one that came for it.
     pub(super) joined: String,
+    /// The coordinator that was killed.
+    pub(super) coordinator_killed: String,
+    /// The one that came for it.
+    pub(super) coordinator_joined: String,
+    /// How many files the run had examined then.
+    pub(super) examined_before: usize,
 }
 
 /// Everything that was found out: the document of `--json`.
@@ -33,6 +39,8 @@ pub(super) struct Ending {
     pub(super) holds: bool,
     #[serde(flatten)]
     pub(super) proof: Proof,
+    /// The run of the workflow.
+    pub(super) audit: Audited,
     #[serde(flatten)]
     pub(super) loss: Loss,
     /// What each agent did.
@@ -53,17 +61,20 @@ impl Ending {
         }
         let shares: Vec<String> =
             self.agents.iter().map(|share| format!("{} {}", share.agent, share.outcomes)).collect();
-        text += &format!("outcomes by agent: {} ({} was killed)\n", shares.join(", "), self.loss.killed);
+        let Loss { killed, coordinator_killed, .. } = &self.loss;
+        text += &format!("outcomes by agent: {} ({killed} and {coordinator_killed} were killed)\n", shares.join(", "));
         text += &format!("{} of {} checksums agree with sha256sum\n", self.languages.checksums_agree, self.proof.files);
+        text += &format!("{}\n", self.audit.line());
         text + &self.proof.line()
     }
 }
 
 /// The same from outside, with another tool.
-pub(super) fn from_outside(namespace: &Namespace, url: &str, id: &RequestId, file: &Path) -> String {
+pub(super) fn from_outside(namespace: &Namespace, url: &str, id: &RequestId, folder: &Path, file: &Path) -> String {
     let names = Names::of(namespace);
     let outcome = protocol::Subject::outcome_of(id).render(namespace);
     let input = serde_json::json!({ "path": file });
+    let audit = serde_json::json!({ "path": folder, "report": "again.md" });
     let commands = [
         "stream ls".to_owned(),
         format!("stream get {} -S {outcome}", names.outcomes),
@@ -71,6 +82,7 @@ pub(super) fn from_outside(namespace: &Namespace, url: &str, id: &RequestId, fil
         "micro list".to_owned(),
         format!("kv ls {}", names.agents),
         format!("pub {namespace}.request.checksum '{input}'"),
+        format!("pub {namespace}.start.repo-audit '{audit}'"),
     ];
     let lines = commands.map(|command| format!("  nats -s {url} {command}\n"));
     format!("\nthe same from outside, with the nats command line:\n{}", lines.concat())

@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use agent_files::FileList;
+use agent_files::{FileList, Secret};
 use process::{ExitCode, Problem};
-use protocol::Kind;
+use protocol::{Kind, Status};
 use tokio::sync::watch;
 
 use super::ending::{self, Ending, Loss};
 use crate::{
-    demo::{Answer, CHECKS, Languages, Narrator, Proof, Roll, Survey},
+    demo::{self, Answer, Audit, Audited, CHECKS, Consent, Languages, Narrator, Proof, Roll, Sight, Survey},
     fleet::{
         Fleet, Plan,
         agents::{Agents, Run},
@@ -27,6 +27,9 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Attempts at once in each agent: few, so that there is work in every hand and none finishes before the other.
 const SLOTS: u64 = 4;
 
+/// The part of the files after which something is killed: early, so that much is still to be done.
+const KILLED_AT: usize = 4;
+
 /// Lines of the fleet's log that are shown when something went wrong.
 const LOG_SHOWN_MAX: usize = 20;
 
@@ -35,6 +38,10 @@ const LOG_SHOWN_MAX: usize = 20;
 pub(super) struct Story<'a> {
     pub(super) folder: PathBuf,
     pub(super) found: FileList,
+    /// Where the report is written, and what it is called.
+    pub(super) reports: PathBuf,
+    pub(super) report: String,
+    pub(super) consent: Consent,
     pub(super) keep: bool,
     pub(super) narrator: Narrator,
     pub(super) session: &'a Session,
@@ -96,24 +103,27 @@ impl Story<'_> {
         }
         let mut roll = Roll::default();
         roll.note(fleet).await?;
-        let (answers, loss) = self.survey(fleet, &files).await?;
-        let proof = Proof::count(fleet.client(), self.found.files.len(), &answers).await?;
+        let (beside, audit, loss) = self.work(fleet, &files).await?;
+        let proof = Proof::count(fleet.client(), self.found.files.len(), &beside, &audit).await?;
         roll.note(fleet).await?;
-        let holds = proof.holds();
+        let holds = proof.holds() && audit.status == Status::Completed;
+        let answers = || beside.iter().chain(&audit.answers);
+        let (agents, languages) = (roll.shares(answers()), Languages::of(&self.folder, answers()));
         let ending = Ending {
             folder: self.folder.clone(),
             url: self.keep.then(|| fleet.url().to_owned()),
             holds,
             proof,
+            audit,
             loss,
-            agents: roll.shares(&answers),
-            languages: Languages::of(&self.folder, &answers),
+            agents,
+            languages,
         };
         let output = self.session.output();
         output.announce(&ending, || ending.text(output))?;
-        if let (Some(answer), Some(file)) = (answers.first(), self.found.files.first()) {
+        if let (Some(answer), Some(file)) = (beside.first(), self.found.files.first()) {
             let (namespace, file) = (self.session.namespace(), self.folder.join(file));
-            self.narrator.tell(&ending::from_outside(namespace, fleet.url(), &answer.id, &file));
+            self.narrator.tell(&ending::from_outside(namespace, fleet.url(), &answer.id, &self.folder, &file));
         }
         Ok(if holds { ExitCode::Done } else { ExitCode::WorkFailed })
     }
@@ -122,63 +132,104 @@ impl Story<'_> {
         let definition = place.join("checks.yaml");
         fs::write(&definition, CHECKS).map_err(|error| unwritable(&error))?;
         let root = self.folder.to_string_lossy().into_owned();
+        let reports = self.reports.to_string_lossy().into_owned();
         let agents = |kind: &str, run: Run| {
             let kind = Kind::parse(kind).map_err(|error| Problem::new(ExitCode::Internal, error.to_string()))?;
             let directory = self.folder.clone();
             Ok::<_, Problem>(Agents { kind, run, count: 1, slots: Some(SLOTS), env: Default::default(), directory })
         };
-        Ok([agents("files", Run::Files(vec!["--root".into(), root]))?, agents("checks", Run::Exec(definition))?])
+        Ok([
+            agents("files", Run::Files(vec!["--root".into(), root, "--reports".into(), reports]))?,
+            agents("checks", Run::Exec(definition))?,
+        ])
     }
 
-    /// Asks everything, and half way kills the agent that answers half of it.
-    async fn survey(&mut self, fleet: &mut Fleet, files: &Agents) -> Result<(Vec<Answer>, Loss), Problem> {
+    /// Runs the workflow and asks for checksums beside it; on the way kills the agent that examines, and the coordinator.
+    async fn work(&mut self, fleet: &mut Fleet, files: &Agents) -> Result<(Vec<Answer>, Audited, Loss), Problem> {
         let survey = Survey::of(&self.folder, &self.found.files);
-        let total = survey.len();
-        self.narrator.tell(&format!(
-            "{} files below {}, two requests each{}",
-            self.found.files.len(),
-            self.folder.display(),
-            if self.found.truncated { ", as many as one list holds" } else { "" }
-        ));
-        self.narrator.begin(total as u64);
+        let count = self.found.files.len();
         let client = fleet.client().clone();
-        let (heard, mut done) = watch::channel(0);
+        let mut audit = Audit::start(&client, &self.folder, &self.report).await?;
+        self.narrator.tell(&format!(
+            "{count} files below {}{}: run {} of repo-audit examines each, and beside it each checksum is asked for",
+            self.folder.display(),
+            if self.found.truncated { ", as many as one run takes" } else { "" },
+            audit.run(),
+        ));
+        self.narrator.begin(2 * count as u64);
+        let (heard, mut summed) = watch::channel(0);
         let asking = survey.run(&client, |count| {
             heard.send_replace(count);
         });
         tokio::pin!(asking);
-        let mut loss = None;
-        let answers = loop {
+        let (mut beside, mut over, mut loss, mut examined) = (None, None, None, 0);
+        let mut waits = None;
+        while beside.is_none() || over.is_none() {
             tokio::select! {
-                answers = &mut asking => break answers?,
+                answers = &mut asking, if beside.is_none() => beside = Some(answers?),
+                sight = audit.next(), if over.is_none() => match sight? {
+                    Sight::Examined(files) => examined = files,
+                    Sight::Waits(secrets) => waits = Some(secrets),
+                    Sight::Over(audited) => over = Some(audited),
+                },
+                approved = self.consent.answer() => audit.decide(approved?, &self.operator()).await?,
                 problem = fleet.failed() => return Err(problem),
-                _ = done.changed() => {
-                    let count = *done.borrow_and_update();
-                    if loss.is_none() && 2 * count >= total {
-                        loss = Some(self.lose(fleet, files));
-                    }
-                    let message = match &loss {
-                        Some(loss) => format!("{} is dead; what it had in hand comes back after 10 s", loss.killed),
-                        None => String::new(),
-                    };
-                    self.narrator.advance(count as u64, &message);
-                }
+                _ = summed.changed(), if beside.is_none() => {}
             }
-        };
+            if loss.is_none() && KILLED_AT * examined >= count {
+                loss = Some(self.lose(fleet, files, examined));
+            }
+            // Not while things still happen that are told meanwhile.
+            if beside.is_some()
+                && let Some(secrets) = waits.take()
+            {
+                self.consent(&audit, &secrets).await?;
+            }
+            let message = match &loss {
+                Some(Loss { killed, .. }) if examined < count => {
+                    format!("{killed} is dead; what it had in hand comes back after 10 s")
+                }
+                _ => String::new(),
+            };
+            let done = *summed.borrow_and_update() + examined;
+            self.narrator.advance(done as u64, &message);
+        }
         self.narrator.end();
-        let loss = loss.unwrap_or_else(|| self.lose(fleet, files));
-        Ok((answers, loss))
+        let loss = loss.unwrap_or_else(|| self.lose(fleet, files, count));
+        match (beside, over) {
+            (Some(beside), Some(audited)) => Ok((beside, audited, loss)),
+            _ => Err(Problem::new(ExitCode::Internal, "the work ended before it was done")),
+        }
     }
 
-    fn lose(&self, fleet: &mut Fleet, files: &Agents) -> Loss {
+    /// Lets the run write its report, or asks first.
+    async fn consent(&mut self, audit: &Audit, secrets: &[Secret]) -> Result<(), Problem> {
+        self.narrator.end();
+        if self.consent.is_given() {
+            self.narrator.tell(&format!("{}approved, because nobody is asked", demo::reason(secrets)));
+            return audit.decide(true, &self.operator()).await;
+        }
+        self.consent.ask(secrets);
+        Ok(())
+    }
+
+    fn operator(&self) -> String {
+        self.session.operator().to_string()
+    }
+
+    fn lose(&self, fleet: &mut Fleet, files: &Agents, examined_before: usize) -> Loss {
         let victim = &fleet.agents()[0];
         let pid = victim.pid().map_or_else(String::new, |pid| format!(" (process {pid})"));
         victim.kill();
         let killed = victim.name().to_owned();
+        let [coordinator_killed, coordinator_joined] = fleet.replace_coordinator();
         let new = fleet.add(files);
         let joined = fleet.agents()[new.start].name().to_owned();
-        self.narrator.tell(&format!("half way: {killed}{pid} is killed with SIGKILL, and {joined} joins"));
-        Loss { killed, joined }
+        self.narrator.tell(&format!(
+            "{examined_before} files are examined: {killed}{pid} and {coordinator_killed} are killed with SIGKILL, and \
+             {joined} and {coordinator_joined} join"
+        ));
+        Loss { killed, joined, coordinator_killed, coordinator_joined, examined_before }
     }
 }
 
