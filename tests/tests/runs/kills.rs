@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use broker::topology;
 use client::StartedRun;
 use nix::sys::signal::Signal;
 use protocol::topology::run_pace;
 use serde_json::json;
-use sortie_tests::until;
+use sortie_tests::{Fleet, until};
 
 use crate::site::{BOUND, Site, three_steps};
 
@@ -102,6 +103,28 @@ async fn a_broker_started_again_in_mid_run_loses_no_run() -> Result<()> {
         let outcome = started.outcome(BOUND).await?;
         assert_eq!(outcome.result::<usize>().unwrap(), number + 2, "{outcome:?}");
     }
+    site.is_empty().await;
+    assert_eq!(site.events("sys.run").await, RUNS as u64);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_lose_the_leader_of_the_logs_and_no_run() -> Result<()> {
+    let mut site = Site::on(Fleet::start_cluster().await?).await?;
+    let _two = [site.coordinate().await?, site.coordinate().await?];
+    let started = start(&site, 300).await?;
+    begun(&site, RUNS + RUNS / 2).await;
+    let state = topology::stream_state(&site.fleet.connection, &site.names.runs).await?;
+    let cluster = site.fleet.cluster();
+    let leader = cluster.index_by_name(&state.leader.context("a leader")?).context("a server")?;
+    cluster.server_mut(leader).kill()?;
+    let killed = Instant::now();
+    for (number, started) in started.iter().enumerate() {
+        let outcome = started.outcome(BOUND).await?;
+        assert_eq!(outcome.result::<usize>().unwrap(), number + 2, "{outcome:?}");
+    }
+    println!("all had ended {:?} after the leader was killed", killed.elapsed());
+    site.fleet.cluster().server_mut(leader).restart().await?;
     site.is_empty().await;
     assert_eq!(site.events("sys.run").await, RUNS as u64);
     Ok(())
