@@ -1,4 +1,4 @@
-//! The duties that nobody else has: dead letters of last resort, overdue schedules, recurring requests, deadlines and
+//! Runs of workflows, and the duties that nobody else has: dead letters of last resort, overdue schedules, recurring requests, deadlines and
 //! the unserved, agents gone, wishes of operators.
 //!
 //! A coordinator keeps nothing of its own: what it knows it reads from the streams, and any number of them may run.
@@ -18,7 +18,12 @@
 //!   desired bucket ──────────────── wishes ─────────► consumers paused, resumed, limited
 //!   all of them ─────────────────── gauges ─────────► metrics of the fleet as a whole
 //!   FLEET_DEAD, rules ───────────── redrive ────────► a schedule of the letter's request, by rule
+//!   FLEET_RUNS, outcomes ────────── strays ─────────► facts of no run removed
 //!                      └─ each under a lease in the locks bucket
+//!
+//!   FLEET_REQUESTS (start.*) ────── starts ─────────► a run's first fact
+//!   FLEET_RUNS (by partition) ───── runs ───────────► requests, timers, events; at the end outcome, summary, purge
+//!                      └─ starts shared by one consumer; each partition pinned to one coordinator
 //! ```
 //!
 //! ```no_run
