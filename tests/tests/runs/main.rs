@@ -3,6 +3,7 @@
 
 mod alive;
 mod ends;
+mod fire;
 mod kills;
 mod limits;
 mod refused;
