@@ -1,11 +1,7 @@
 //! Hundreds of runs of every kind of step while coordinators are killed and frozen all the time: every run ends as it
 //! would have, no step is begun twice, and nothing is left.
 
-use std::{
-    collections::BTreeMap,
-    env,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, env, time::Duration};
 
 use anyhow::Result;
 use client::StartedRun;
@@ -96,7 +92,7 @@ impl Hunt {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_of_every_kind_end_while_coordinators_die() -> Result<()> {
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = || protocol::time::now().timestamp().unsigned_abs();
     #[allow(clippy::disallowed_methods, reason = "a test is repeated by a variable")]
     let seed = env::var(SEED).ok().and_then(|text| text.parse().ok()).unwrap_or_else(now);
     println!("{SEED}={seed}");
