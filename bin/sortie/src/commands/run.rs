@@ -1,12 +1,16 @@
 //! `sortie run`: runs of workflows, started, steered and looked at.
 
 mod brief;
+mod facts;
 pub(super) mod fold;
 mod list;
+mod replay;
 mod show;
 mod start;
 mod tell;
-mod timeline;
+pub(super) mod timeline;
+mod tree;
+mod watch;
 
 use clap::Subcommand;
 use process::{ExitCode, Problem};
@@ -23,6 +27,10 @@ Examples:
   sortie run list --workflow order --status failed
   sortie run show order-17                         its steps on a line of time, what they took and gave
   sortie run show order-17 --json | jq '.steps[] | select(.status == \"failed\")'
+  sortie run tree order-17                         it and the runs that it asked for
+  sortie run watch order-17                        each fact as it comes, to the end; exit code 1 unless it completes
+  sortie run replay order-17                       each fact of its log with its number
+  sortie run replay order-17 --to 5                the run as it was when the fifth fact had come
   sortie run signal order-17 approve '{\"by\":\"ann\"}'
   sortie run pause order-17                        nothing new begins
   sortie run resume order-17
@@ -47,6 +55,10 @@ enum Verb {
     List(list::ListArgs),
     /// Show one, alive or over: its steps on a line of time, what they took and what they gave
     Show(show::ShowArgs),
+    /// Show a run with the runs that its steps asked for, to any depth
+    Tree(tree::TreeArgs),
+    /// Tell each fact of a run as it comes, and how it ends; exit code 1 unless it completes
+    Watch(watch::WatchArgs),
     /// Tell it something that a step of it waits for, or will wait for
     Signal(tell::SignalArgs),
     /// Let it begin nothing new; what runs of it goes on
@@ -63,6 +75,8 @@ enum Verb {
     },
     /// Have it end: what runs is cancelled, what is to be undone is undone
     Cancel(tell::CancelArgs),
+    /// Look at any moment of a run: the facts of its log, or what it looked like when one had come
+    Replay(replay::ReplayArgs),
 }
 
 pub(crate) async fn run(args: RunArgs, session: &Session) -> Result<ExitCode, Problem> {
@@ -70,9 +84,12 @@ pub(crate) async fn run(args: RunArgs, session: &Session) -> Result<ExitCode, Pr
         Verb::Start(args) => start::start(args, session).await,
         Verb::List(args) => list::list(args, session).await,
         Verb::Show(args) => show::show(args, session).await,
+        Verb::Tree(args) => tree::tree(args, session).await,
+        Verb::Watch(args) => watch::watch(args, session).await,
         Verb::Signal(args) => tell::signal(args, session).await,
         Verb::Pause { run } => tell::pause(&run, session).await,
         Verb::Resume { run } => tell::resume(&run, session).await,
         Verb::Cancel(args) => tell::cancel(args, session).await,
+        Verb::Replay(args) => replay::replay(args, session).await,
     }
 }

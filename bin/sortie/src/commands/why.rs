@@ -1,11 +1,13 @@
-//! `sortie why`: why a request has not been done.
+//! `sortie why`: why a request has not been done, and what a run waits for.
+
+mod run;
 
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use client::{Answer, Why, WhyAsk};
 use process::{ExitCode, Problem};
-use protocol::{Capability, RequestId, breaker::State, duration, time, time::Timestamp};
+use protocol::{Capability, Origin, RequestId, breaker::State, duration, time, time::Timestamp};
 
 use crate::{
     commands::{outcome::printable, queues::age},
@@ -19,15 +21,17 @@ Examples:
   sortie why order-17 --capability resize       quicker: only queues and agents of this capability are looked at
   sortie why order-17 --scan 1000000            further, where queues are long
   sortie why seq-12 --json | jq -r .answer.why
+  sortie why order-17                           of a run: what it waits for, be it a time, a signal, agents or other runs
+  sortie why order-17~ship~0                    of a step's request
 
 Ids by sequence, outcomes, dead letters and schedules are found at once; else agents are asked, and then queues are read.
 Exit codes: 0 there is an answer, 1 it was not found.";
 
-/// See why a request has not been done
+/// See why a request has not been done, or what a run waits for
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct WhyArgs {
-    /// The request
+    /// The request, run or request of a step
     id: RequestId,
     /// What it asks for, where that is known
     #[arg(long, value_name = "NAME")]
@@ -41,10 +45,22 @@ pub(crate) struct WhyArgs {
 }
 
 pub(crate) async fn run(args: WhyArgs, session: &Session) -> Result<ExitCode, Problem> {
-    let WhyArgs { id, capability, scan, within } = args;
+    let WhyArgs { id, mut capability, scan, within } = args;
+    // Who says what it asks for means a request.
+    if capability.is_none() {
+        match run::tell(&id, session).await? {
+            run::Told::Answer(code) => return Ok(code),
+            run::Told::Ask(asked) => capability = asked,
+        }
+    }
     let ask = WhyAsk { capability, scan_max: scan, scan_within: within };
     let client = session.client().await?;
     let why = client.why(&id, &ask).await.map_err(refusal::problem)?;
+    if !why.answer.is_found()
+        && let Some(problem) = run::start_waits(&id, session).await?
+    {
+        return Err(problem);
+    }
     if !why.answer.is_found() && !session.output().is_json() {
         let sentence = sentence(&why, &why.answer, Timestamp::default());
         return Err(Problem::new(ExitCode::WorkFailed, format!("request {id} {sentence}"))
@@ -174,6 +190,11 @@ fn come(due: Option<Timestamp>, now: Timestamp) -> String {
 /// The command that helps next.
 fn advice(why: &Why, now: Timestamp) -> String {
     let id = &why.id;
+    let cancel = match id.origin() {
+        // A step is cancelled with its run.
+        Origin::Step { run, .. } => format!("sortie run cancel {run}"),
+        _ => format!("sortie cancel {id}"),
+    };
     let capability = why.capability.as_ref().map_or_else(|| "<capability>".to_owned(), ToString::to_string);
     let lane = why.lane.map_or_else(String::new, |lane| format!(" --lane {lane}"));
     match &why.answer {
@@ -187,10 +208,10 @@ fn advice(why: &Why, now: Timestamp) -> String {
             "a coordinator publishes it again within a minute: is one running? `sortie doctor` says".to_owned()
         }
         Answer::Scheduled { .. } | Answer::RateLimited { .. } | Answer::Retrying { .. } => {
-            format!("`sortie outcome {id} --wait` waits for it, `sortie cancel {id}` gives it up")
+            format!("`sortie outcome {id} --wait` waits for it, `{cancel}` gives it up")
         }
         Answer::Running { .. } => {
-            format!("`sortie outcome {id} --follow` shows its progress, `sortie cancel {id}` stops it")
+            format!("`sortie outcome {id} --follow` shows its progress, `{cancel}` stops it")
         }
         Answer::Taken => {
             format!("`sortie why {id}` asks again; `sortie agents list --capability {capability}` shows who serves it")

@@ -1,8 +1,8 @@
 //! Which runs there are.
 
 use protocol::{
-    RunId, Status, WorkflowName, header,
-    run::{StoredFact, ended_topic},
+    RequestId, RunId, Status, Subject, WorkflowName, header,
+    run::{Start, StoredFact, ended_topic},
     subject::{self, filter},
     time::Timestamp,
 };
@@ -71,6 +71,36 @@ impl Client {
         }
         runs.truncate(count_max);
         Ok(runs)
+    }
+
+    /// The workflow of a run whose start nobody has taken yet, if it is among the first starts that wait.
+    ///
+    /// # Errors
+    /// `StreamsMissing`, and what reading says.
+    pub async fn waiting_start(&self, run: &RunId, scan_max: usize) -> Result<Option<WorkflowName>, Error> {
+        let stream = &self.names().requests;
+        let filter = filter::starts(self.namespace());
+        let (mut from, mut read) = (Some(1), 0);
+        while let Some(sequence) = from
+            && read < scan_max
+        {
+            let page = match self.reader().page(stream, &filter, sequence, PAGE).await {
+                Ok(page) => page,
+                Err(error) => return Err(self.explained(error, stream).await),
+            };
+            (from, read) = (page.next, read + page.messages.len());
+            let of_run = |message: &&broker::StoredMessage| {
+                Start::read(&message.headers, RequestId::of_sequence(message.sequence))
+                    .is_ok_and(|start| start.run == *run)
+            };
+            let found = page.messages.iter().find(of_run);
+            if let Some(Subject::Start(workflow)) =
+                found.and_then(|message| Subject::parse(self.namespace(), &message.subject))
+            {
+                return Ok(Some(workflow));
+            }
+        }
+        Ok(None)
     }
 
     /// Runs that have ended and whose summaries are kept, by workflow, status and id.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use protocol::{duration, limits};
+use serde_json::{Value, json};
 use workflow::{Payload, StepStatus, state::view::RunStatus};
 
 use crate::commands::outcome::printable;
@@ -14,6 +15,16 @@ pub(super) fn value(payload: &Payload, bytes_max: usize) -> String {
         Payload::Value(value) if value.is_null() => String::new(),
         Payload::Value(value) => text(&value.to_string(), bytes_max),
         Payload::Held { reference, .. } => text(&format!("(large, held as {reference})"), bytes_max),
+    }
+}
+
+/// A value as data; what is held elsewhere, as where that is.
+pub(super) fn plain(payload: &Payload) -> Value {
+    match payload {
+        Payload::Value(value) => Value::clone(value),
+        Payload::Held { reference, content_type } => {
+            json!({ "held": { "reference": reference, "content_type": content_type } })
+        }
     }
 }
 
@@ -66,8 +77,6 @@ pub(super) fn took(took: TimeDelta) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -12,6 +12,9 @@ use crate::refusal;
 /// either, or the log would be folded to something else.
 const LOADED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Starts that are looked through for one.
+const STARTS_READ_MAX: usize = 10_000;
+
 /// A run, as far as its log was folded.
 pub(in crate::commands) struct Course {
     pub(in crate::commands) state: State,
@@ -51,13 +54,23 @@ pub(in crate::commands) async fn course(client: &Client, run: &RunId) -> Result<
 /// # Errors
 /// That nothing is known of it.
 pub(in crate::commands) async fn view(client: &Client, run: &RunId) -> Result<View, Problem> {
-    match course(client, run).await? {
-        Some(course) => Ok(course.view()),
-        None => match outcome(client, run).await? {
-            Some(outcome) => Ok(of_outcome(run, &outcome)),
-            None => Err(unknown(run)),
-        },
+    match find(client, run).await? {
+        Some(view) => Ok(view),
+        None => Err(missing(client, run).await?),
     }
+}
+
+/// The same; none where nothing is known of it.
+pub(in crate::commands) async fn find(client: &Client, run: &RunId) -> Result<Option<View>, Problem> {
+    match course(client, run).await? {
+        Some(course) => Ok(Some(course.view())),
+        None => ended(client, run).await,
+    }
+}
+
+/// A run of which only the outcome tells: its start was refused, or its log is no longer kept.
+pub(in crate::commands) async fn ended(client: &Client, run: &RunId) -> Result<Option<View>, Problem> {
+    Ok(outcome(client, run).await?.map(|outcome| of_outcome(run, &outcome)))
 }
 
 /// The facts, folded in order.
@@ -67,6 +80,11 @@ pub(in crate::commands) async fn folded(client: &Client, run: &RunId, facts: &[L
         fold(client, &mut state, fact).await?;
     }
     Ok(state)
+}
+
+/// Whether it is the setting of a timer: it tells nothing that its cause does not tell, and is gone when the timer fires.
+pub(in crate::commands) fn is_timer(fact: &LoggedFact) -> bool {
+    matches!(RunFact::parse(&fact.name), Some(RunFact::Timer(_)))
 }
 
 /// Folds the next fact, and gives it as it was read.
@@ -114,7 +132,6 @@ async fn outcome(client: &Client, run: &RunId) -> Result<Option<Outcome>, Proble
     }
 }
 
-/// A run whose start was refused, or whose log is no longer kept.
 fn of_outcome(run: &RunId, outcome: &Outcome) -> View {
     let output = match outcome.status {
         Status::Completed => Payload::from(outcome.content_type.show(&outcome.body)),
@@ -125,12 +142,17 @@ fn of_outcome(run: &RunId, outcome: &Outcome) -> View {
     View { workflow, status, output, failure: outcome.failure(), ..State::new(run.clone()).view() }
 }
 
-/// What is said of a run of which nothing is known.
-pub(in crate::commands) fn unknown(run: &RunId) -> Problem {
+/// What is said of a run of which nothing is known but, at most, its start.
+pub(in crate::commands) async fn missing(client: &Client, run: &RunId) -> Result<Problem, Problem> {
+    let start = client.waiting_start(run, STARTS_READ_MAX).await.map_err(refusal::problem)?;
+    if let Some(workflow) = start {
+        let message = format!("run {run} of {workflow} has not begun: its start waits for a coordinator");
+        let advice = "one takes it at once, unless as many runs are alive as the workflow allows; `sortie doctor` says \
+                      whether one is there";
+        return Ok(Problem::new(ExitCode::Again, message).advise(advice));
+    }
     let message = format!(
-        "nothing is known of a run {run}: it was never started, its start still waits for a coordinator, or it ended \
-         longer ago than events are kept"
+        "nothing is known of a run {run}: it was never started, or ended longer ago than events and outcomes are kept"
     );
-    Problem::new(ExitCode::WorkFailed, message)
-        .advise("`sortie run list` shows what there is; `sortie doctor` whether a coordinator runs")
+    Ok(Problem::new(ExitCode::WorkFailed, message).advise("`sortie run list` shows what there is"))
 }

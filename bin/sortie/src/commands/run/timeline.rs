@@ -1,7 +1,7 @@
 //! The steps of a run on a line of time, and what they took and gave.
 
 use chrono::TimeDelta;
-use protocol::{Failure, StepName, time, time::Timestamp};
+use protocol::{Failure, RequestId, RunId, StepName, run::sub_run_of, time, time::Timestamp};
 use workflow::{
     StepStatus, View,
     state::view::{ItemCounts, RequestView, StepView, WaitsFor},
@@ -57,9 +57,9 @@ pub(super) fn draw(view: &View, now: Timestamp, requests_max: usize, output: Out
     let Some(line) = Line::of(view, now) else { return String::new() };
     let mut rows = Vec::new();
     for step in &view.steps {
-        rows.push(step_row(step, &line));
+        rows.push(step_row(&view.run, step, &line));
         let shown = shown(step, requests_max);
-        rows.extend(shown.iter().map(|request| request_row(request, &line)));
+        rows.extend(shown.iter().map(|request| request_row(&view.run, request, &line)));
         let left = step.requests.len().saturating_sub(shown.len());
         if left > 0 && is_many(step) {
             rows.push([
@@ -71,7 +71,7 @@ pub(super) fn draw(view: &View, now: Timestamp, requests_max: usize, output: Out
             ]);
         }
     }
-    rows.extend(view.undo.iter().take(requests_max).map(|request| request_row(request, &line)));
+    rows.extend(view.undo.iter().take(requests_max).map(|request| request_row(&view.run, request, &line)));
     if view.undo.len() > requests_max {
         let more = format!("and {} more undone; --items", view.undo.len() - requests_max);
         rows.push([String::new(), String::new(), String::new(), String::new(), more]);
@@ -84,7 +84,7 @@ pub(super) fn draw(view: &View, now: Timestamp, requests_max: usize, output: Out
         .join("\n\n")
 }
 
-fn step_row(step: &StepView, line: &Line) -> [String; 5] {
+fn step_row(run: &RunId, step: &StepView, line: &Line) -> [String; 5] {
     let cell = match (step.kind, step.status) {
         (_, StepStatus::Failed) => '▒',
         ("wait" | "signal", _) => '░',
@@ -96,11 +96,11 @@ fn step_row(step: &StepView, line: &Line) -> [String; 5] {
         brief::step_status(step.status).to_owned(),
         line.bar(step.begun, step.ended, cell),
         took,
-        what(step),
+        what(run, step),
     ]
 }
 
-fn request_row(request: &RequestView, line: &Line) -> [String; 5] {
+fn request_row(run: &RunId, request: &RequestView, line: &Line) -> [String; 5] {
     let cell = if request.status == StepStatus::Failed { '▒' } else { '█' };
     let took = request.begun.map(|begun| brief::took(request.ended.unwrap_or(line.to) - begun)).unwrap_or_default();
     let undo = request.step.as_str().starts_with("undo_");
@@ -110,7 +110,7 @@ fn request_row(request: &RequestView, line: &Line) -> [String; 5] {
         brief::step_status(request.status).to_owned(),
         line.bar(request.begun, request.ended, cell),
         took,
-        asked(request),
+        asked(run, request),
     ]
 }
 
@@ -143,7 +143,7 @@ fn part(request: &RequestView) -> String {
     }
 }
 
-fn what(step: &StepView) -> String {
+fn what(run: &RunId, step: &StepView) -> String {
     let mut parts = Vec::new();
     match (&step.waits_for, &step.items, step.requests.first()) {
         (Some(waits), _, _) => parts.push(waits_for(waits)),
@@ -151,7 +151,7 @@ fn what(step: &StepView) -> String {
             parts.extend(first.map(target));
             parts.push(counts(*items));
         }
-        (None, None, Some(first)) if !is_many(step) => parts.push(asked(first)),
+        (None, None, Some(first)) if !is_many(step) => parts.push(asked(run, first)),
         (None, None, Some(first)) => parts.push(target(first)),
         (None, None, None) => parts.push(step.kind.to_owned()),
     }
@@ -189,8 +189,11 @@ fn counts(items: ItemCounts) -> String {
 }
 
 /// Who was asked, which attempt ended it, and who did it.
-fn asked(request: &RequestView) -> String {
-    let mut parts = vec![target(request)];
+fn asked(run: &RunId, request: &RequestView) -> String {
+    let mut parts = match sub_run(run, request) {
+        Some(sub_run) if !request.is_copied => vec![format!("{}, {sub_run}", target(request))],
+        _ => vec![target(request)],
+    };
     if request.attempt > 1 {
         parts.push(format!("attempt {}", request.attempt));
     }
@@ -255,6 +258,11 @@ fn attempts(view: &View, requests_max: usize) -> String {
         Some(format!("{} {}\n{}", request.step, part(request), lines.collect::<Vec<_>>().join("\n")))
     });
     told.take(requests_max).collect::<Vec<_>>().join("\n")
+}
+
+/// The run that a step's request is, where it asks for one.
+pub(in crate::commands) fn sub_run(run: &RunId, request: &RequestView) -> Option<RunId> {
+    request.workflow.as_ref().map(|_| sub_run_of(&RequestId::of_step(run, &request.step, request.item)))
 }
 
 /// From when to when something went.
