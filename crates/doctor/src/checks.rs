@@ -63,6 +63,7 @@ pub const CHECKS: &[Check] = checks! {
     "ack-deadline", consumers::ack_deadline, "nothing is delivered again while it runs";
     "in-flight", consumers::in_flight, "consumers deliver as much as there are slots for";
     "coordinator", coordinator::coordinator, "a coordinator does its duties";
+    "coordinator-consumers", coordinator::consumers, "coordinators are given all that they share";
     "unserved", work::unserved, "whatever has work is served";
     "paused", work::paused, "nothing that has work is paused";
     "breaker", breakers::breakers, "no circuit breaker is open";

@@ -9,13 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Capability, Lane, Namespace, subject::filter};
 
+mod coordinators;
 mod drift;
 mod names;
 mod retention;
 mod runs;
 mod shape;
 
-pub use drift::{Drift, drift_of_consumer, drift_of_stream};
+pub use coordinators::{Shared, advisories_consumer, fires_consumer, shared_by_coordinators, triggers_consumer};
+pub use drift::{Drift, drift_of_consumer, drift_of_pause, drift_of_stream};
 pub use names::Names;
 pub use retention::{Shortened, shortened};
 pub use runs::{RUN_PARTITIONS, RunPace, run_consumer, run_pace, starts_consumer};
@@ -299,48 +301,6 @@ pub fn queue_of_consumer(namespace: &Namespace, consumer: &Consumer) -> Option<(
     let capability = Capability::parse(capability).ok()?;
     let expected = worker_consumer(namespace, &capability, source, 1);
     (expected.stream == consumer.stream && expected.filter == consumer.filter).then_some((capability, source))
-}
-
-/// The consumer by which coordinators share what the broker tells of messages that it gave up.
-pub fn advisories_consumer(namespace: &Namespace) -> Consumer {
-    Consumer {
-        stream: Names::of(namespace).advisories,
-        name: "coordinator_advisories".to_owned(),
-        filter: "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>".to_owned(),
-        ack_wait: 30 * SECOND,
-        max_deliver: None,
-        max_ack_pending: 10_000,
-        max_waiting: 512,
-        pinned: None,
-    }
-}
-
-/// The consumer by which coordinators share the events that triggers are for. It is made when there is a trigger.
-pub fn triggers_consumer(namespace: &Namespace) -> Consumer {
-    Consumer {
-        stream: Names::of(namespace).events,
-        name: "coordinator_triggers".to_owned(),
-        filter: filter::events(namespace),
-        ack_wait: 30 * SECOND,
-        max_deliver: None,
-        max_ack_pending: 10_000,
-        max_waiting: 512,
-        pinned: None,
-    }
-}
-
-/// The consumer by which coordinators share the firings of schedules that must not overlap with themselves.
-pub fn fires_consumer(namespace: &Namespace) -> Consumer {
-    Consumer {
-        stream: Names::of(namespace).requests,
-        name: "coordinator_fires".to_owned(),
-        filter: filter::fire(namespace),
-        ack_wait: 30 * SECOND,
-        max_deliver: None,
-        max_ack_pending: 10_000,
-        max_waiting: 512,
-        pinned: None,
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod agents;
 mod broker;
 mod bystander;
+mod coordinator;
 mod monitoring;
 mod store;
 mod work;

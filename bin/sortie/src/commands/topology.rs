@@ -28,7 +28,8 @@ Examples:
 
 No stream is ever deleted or made anew. Consumers that differ are changed in place; the one field where that cannot be
 (max_waiting) takes --recreate. It loses no message, and keeps pauses and limits; but what agents have in hand is
-delivered again, so attempts that run at that moment may run twice (their outcome is still recorded once).";
+delivered again, so attempts that run at that moment may run twice (their outcome is still recorded once). The
+consumers of coordinators are made again where they are missing, and a pause is taken off them: nobody wishes that one.";
 
 /// Show, make and check the streams, buckets and consumers of a fleet; never deletes a stream
 #[derive(Debug, clap::Args)]
@@ -88,7 +89,11 @@ pub(crate) async fn run(args: TopologyArgs, session: &Session) -> Result<ExitCod
     let connection = session.connection().await?;
     let namespace = session.namespace();
     let settings = what.wanted.settings(connection, namespace).await?;
-    let standings = standing::of_all(connection, namespace, &settings, &what.capabilities).await?;
+    let mut standings = standing::of_all(connection, namespace, &settings, &what.capabilities).await?;
+    if matches!(args.verb, Verb::Check(_)) {
+        // What a coordinator is about to make, within a second of its start or of the loss, is no difference.
+        standings.retain(|standing| !standing.is_made_by_coordinators());
+    }
     if let Some(recreate) = recreate {
         broker_topology::apply(connection, namespace, &settings).await?;
         for standing in &standings {
@@ -134,6 +139,10 @@ async fn mend(session: &Session, standing: &Standing, recreate: Recreate) -> Res
             broker_topology::recreate_consumer(connection, consumer).await?;
         }
         Action::None | Action::Recreate => {}
+    }
+    // Neither takes a pause off, because most are wished.
+    if standing.drift.iter().any(Drift::is_pause) {
+        broker_topology::resume_consumer(connection, &consumer.stream, &consumer.name).await?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::{
 
 /// Changes what differs of a consumer that is there; what operators steer (`max_ack_pending`, a pause) stays as it is.
 ///
-/// Measured on 2.15.1: `ack_wait`, `max_deliver` and the filter are changed in place, and what is in hand stays in hand.
+/// Measured on 2.15.1: `ack_wait`, `max_deliver`, the filter and the time of a pin are changed in place, and what is in hand stays in hand.
 /// `max_waiting` is not (10012). A message whose deliveries are exhausted does not come back by a higher `max_deliver`.
 ///
 /// # Errors
@@ -23,6 +23,11 @@ pub async fn update_consumer(connection: &Connection, expected: &Consumer) -> Re
     let mut settings = info.config;
     for field in ["ack_wait", "max_deliver", "filter_subject"] {
         settings[field] = wanted["config"][field].clone();
+    }
+    if expected.pinned.is_some() {
+        for field in ["priority_policy", "priority_groups", "priority_timeout"] {
+            settings[field] = wanted["config"][field].clone();
+        }
     }
     if let Some(settings) = settings.as_object_mut() {
         // The first step of a backoff overrules the deadline, and several filters exclude the one.

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use broker::{Delivery, Error, PullEvent, PullInbox, PullRequest, topology};
+use broker::{Delivery, Error, PullEnd, PullEvent, PullInbox, PullRequest, topology};
 use protocol::topology::Consumer;
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +58,11 @@ async fn follow<H: Handler>(handler: &H, post: &Post, consumer: &Consumer) -> Re
                 Some(PullEvent::Delivered(delivery)) => {
                     handler.handle(&delivery).await;
                     break;
+                }
+                // Nobody answers a pull of a consumer that is gone but with this, for ever: it has to be made anew.
+                Some(PullEvent::Ended { end: PullEnd::Gone, .. }) => {
+                    tracing::warn!(duty = H::NAME, consumer = consumer.name, "the consumer is gone; it is made anew");
+                    return Ok(());
                 }
                 Some(PullEvent::Ended { tag: ended, .. }) if ended == tag => break,
                 Some(PullEvent::Ended { .. } | PullEvent::Alive { .. }) => {}

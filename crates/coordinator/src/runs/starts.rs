@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker::{Delivery, Disposition, Error, PullEvent, PullInbox, PullRequest, topology};
+use broker::{Delivery, Disposition, Error, Kind, PullEnd, PullEvent, PullInbox, PullRequest, topology};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use protocol::topology::starts_consumer;
 use tokio_util::sync::CancellationToken;
@@ -80,6 +80,10 @@ impl Starts {
                         Some(PullEvent::Delivered(delivery)) => {
                             asked = asked.saturating_sub(1);
                             jobs.push(handle(Arc::clone(&self.begin), *delivery).boxed());
+                        }
+                        // It has to be made anew; what is in hand is delivered again.
+                        Some(PullEvent::Ended { end: PullEnd::Gone, .. }) => {
+                            return Err(Error::new(Kind::NotFound, "the consumer is gone; it is made anew"));
                         }
                         Some(PullEvent::Ended { tag: ended, .. }) if ended == tag => asked = 0,
                         Some(PullEvent::Ended { .. } | PullEvent::Alive { .. }) => {}

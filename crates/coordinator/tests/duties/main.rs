@@ -12,6 +12,7 @@ mod leases;
 mod overdue;
 mod process;
 mod redrive;
+mod shared;
 mod triggers;
 mod unserved;
 mod wishes;

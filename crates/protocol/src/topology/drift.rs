@@ -5,10 +5,19 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Consumer, Discard, Mapping, Pinned, Retention, Stream};
-use crate::duration;
+use crate::{
+    duration,
+    time::{self, Timestamp},
+};
 
 /// The one field of a consumer that a broker changes in no consumer that is there: "max waiting can not be updated".
 const MAX_WAITING: &str = "max_waiting";
+
+/// A consumer that is paused, where nobody may wish it.
+const PAUSE: &str = "pause";
+
+/// The one field of a stream without which nothing that it holds can be looked up.
+const ALLOW_DIRECT: &str = "allow_direct";
 
 /// One field that is not as the table says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -30,6 +39,16 @@ impl Drift {
     /// Whether a consumer has to be made anew for it. Streams never are.
     pub fn needs_new_consumer(&self) -> bool {
         self.field == MAX_WAITING
+    }
+
+    /// Whether it is a pause, which is taken off by itself.
+    pub fn is_pause(&self) -> bool {
+        self.field == PAUSE
+    }
+
+    /// Whether nothing that the stream holds can be looked up for it: outcomes, requests, settings.
+    pub fn stops_lookups(&self) -> bool {
+        self.field == ALLOW_DIRECT
     }
 }
 
@@ -110,6 +129,17 @@ pub fn drift_of_consumer(expected: &Consumer, found: &Consumer) -> Vec<Drift> {
             breaks_promise: false,
         })
         .collect()
+}
+
+/// The pause of a consumer that nobody may wish paused: those of coordinators. The others are operators' to pause.
+pub fn drift_of_pause(expected: &Consumer, paused_until: Option<Timestamp>) -> Option<Drift> {
+    paused_until.map(|until| Drift {
+        of: format!("{}/{}", expected.stream, expected.name),
+        field: PAUSE,
+        expected: "none".to_owned(),
+        found: format!("until {}", time::format(until)),
+        breaks_promise: false,
+    })
 }
 
 fn pinned(value: &Option<Pinned>) -> String {

@@ -9,7 +9,7 @@ use broker::{
 use protocol::{
     Capability, Namespace,
     topology::{
-        Consumer, Drift, Names, Settings, Shortened, Source, advisories_consumer, drift_of_consumer, fires_consumer,
+        Consumer, Drift, Names, Settings, Shortened, Source, drift_of_consumer, drift_of_pause, shared_by_coordinators,
         worker_consumer,
     },
 };
@@ -49,6 +49,9 @@ pub(super) struct Standing {
     /// The consumer as it should be, where it is one.
     #[serde(skip)]
     pub(super) consumer: Option<Consumer>,
+    /// Whether it is a consumer that coordinators make for themselves.
+    #[serde(skip)]
+    is_of_coordinators: bool,
 }
 
 impl Standing {
@@ -56,6 +59,11 @@ impl Standing {
     pub(super) fn broken_promises(&self) -> Vec<String> {
         let broken = self.drift.iter().filter(|drift| drift.breaks_promise);
         broken.map(|drift| format!("{} has {} {}", drift.of, drift.field, drift.found)).collect()
+    }
+
+    /// Whether it is a consumer that coordinators make where it is missing, as this one is.
+    pub(super) fn is_made_by_coordinators(&self) -> bool {
+        self.action == Action::Create && self.is_of_coordinators
     }
 }
 
@@ -76,14 +84,24 @@ pub(super) async fn of_all(
             let is_there = existing.contains(&(capability.clone(), source));
             if is_there || capabilities.contains(capability) {
                 let expected = worker_consumer(namespace, capability, source, settings.replicas);
-                standings.push(of_consumer(connection, expected).await?);
+                standings.push(of_consumer(connection, expected, Puller::Workers).await?);
             }
         }
     }
-    for expected in [fires_consumer(namespace), advisories_consumer(namespace)] {
-        let standing = of_consumer(connection, expected).await?;
-        // Coordinators make what is missing.
-        standings.extend((standing.action != Action::Create).then_some(standing));
+    standings.extend(of_coordinators(connection, namespace).await?);
+    Ok(standings)
+}
+
+/// Those that coordinators make. What is missing is told only where others of them are there: a fleet in which no
+/// coordinator has run yet misses nothing.
+async fn of_coordinators(connection: &Connection, namespace: &Namespace) -> Result<Vec<Standing>, Error> {
+    let mut standings = Vec::new();
+    for shared in shared_by_coordinators(namespace) {
+        let standing = of_consumer(connection, shared.consumer, Puller::Coordinators).await?;
+        standings.extend((shared.is_always_there || standing.action != Action::Create).then_some(standing));
+    }
+    if standings.iter().all(|standing| standing.action == Action::Create) {
+        standings.clear();
     }
     Ok(standings)
 }
@@ -94,14 +112,26 @@ fn of_stream(change: Change) -> Standing {
         Change::Create { stream } => (stream, Action::Create, Vec::new()),
         Change::Update { stream, drift } => (stream, Action::Update, drift),
     };
-    Standing { of, action, drift, consumer: None }
+    Standing { of, action, drift, consumer: None, is_of_coordinators: false }
 }
 
-async fn of_consumer(connection: &Connection, expected: Consumer) -> Result<Standing, Error> {
+/// Who pulls from a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Puller {
+    /// An operator may wish them to wait.
+    Workers,
+    /// Nobody wishes them to wait.
+    Coordinators,
+}
+
+async fn of_consumer(connection: &Connection, expected: Consumer, puller: Puller) -> Result<Standing, Error> {
     let of = format!("{}/{}", expected.stream, expected.name);
     let (action, drift) = match consumer_state(connection, &expected.stream, &expected.name).await {
         Ok(state) => {
-            let drift = drift_of_consumer(&expected, &state.consumer);
+            let mut drift = drift_of_consumer(&expected, &state.consumer);
+            if puller == Puller::Coordinators {
+                drift.extend(drift_of_pause(&expected, state.paused_until));
+            }
             let action = match drift.as_slice() {
                 [] => Action::None,
                 drift if drift.iter().any(Drift::needs_new_consumer) => Action::Recreate,
@@ -112,7 +142,7 @@ async fn of_consumer(connection: &Connection, expected: Consumer) -> Result<Stan
         Err(error) if error.kind() == Kind::NotFound => (Action::Create, Vec::new()),
         Err(error) => return Err(error),
     };
-    Ok(Standing { of, action, drift, consumer: Some(expected) })
+    Ok(Standing { of, action, drift, consumer: Some(expected), is_of_coordinators: puller == Puller::Coordinators })
 }
 
 /// The worker's consumers that the broker has.
