@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Capability, Lane, Namespace, subject::filter};
+use crate::{Capability, Lane, Namespace};
 
 mod coordinators;
 mod drift;

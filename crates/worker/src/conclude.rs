@@ -113,9 +113,12 @@ impl Job {
             let lighten = || machinery.payloads.lighten_as(&name, outgoing.clone());
             let lightened = self.insist("large body", lighten).await?;
             match machinery.publisher.settle(&lightened).await {
-                Ok(settled) => Some(settled),
+                Ok(settled) => {
+                    machinery.refused.forget(&lightened.subject);
+                    Some(settled)
+                }
                 Err(error) => {
-                    self.refused(&error).await;
+                    self.refused(&lightened.subject, &error).await;
                     None
                 }
             }
@@ -354,16 +357,21 @@ impl Job {
         }
         // A result counts whoever has the message by now: the work is done.
         match machinery.publisher.settle(&outgoing).await {
-            Ok(settled) => Some(settled),
+            Ok(settled) => {
+                machinery.refused.forget(&outgoing.subject);
+                Some(settled)
+            }
             Err(error) => {
-                Box::pin(self.refused(&error)).await;
+                Box::pin(self.refused(&outgoing.subject, &error)).await;
                 None
             }
         }
     }
 
-    /// The broker will not take it, whatever is tried: say so, and let the message come again later.
-    async fn refused(&self, error: &broker::Error) {
+    /// The broker will not take it, whatever is tried: say so, to whoever looks at the registry too, and let the message
+    /// come again later.
+    async fn refused(&self, subject: &str, error: &broker::Error) {
+        self.machinery.refused.note(subject, error);
         let capability = &self.served().capability;
         tracing::error!(%error, %capability, sequence = self.delivery.sequence, "the broker refuses what must be stored");
         if !self.hold.is_lost() {

@@ -55,6 +55,7 @@ mod metrics;
 mod pause;
 mod pipeline;
 mod presence;
+mod refused;
 mod run;
 mod slots;
 mod watchdog;

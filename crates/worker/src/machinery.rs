@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     BoxService, CapabilityConfig, Config, Metrics, Shutdown, cancels::Cancels, context::Surroundings, gate::Gate,
-    hold::Holds, in_hand::Hands, lookup::Lookup, marks::Marks, pause::Pause, slots::Slots,
+    hold::Holds, in_hand::Hands, lookup::Lookup, marks::Marks, pause::Pause, refused::Refused, slots::Slots,
 };
 
 /// How often, and how far apart, the proof of a cancellation is looked for.
@@ -49,6 +49,7 @@ pub(crate) struct Machinery {
     pub(crate) marks: Marks,
     pub(crate) holds: Arc<Holds>,
     pub(crate) hands: Arc<Hands>,
+    pub(crate) refused: Refused,
     pub(crate) cancels: Cancels,
     pub(crate) gate: Gate,
     pub(crate) slots: Arc<Slots>,

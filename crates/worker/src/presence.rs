@@ -222,8 +222,13 @@ fn refresh(entry: &mut AgentEntry, machinery: &Machinery, state: State) {
     entry.counts = machinery.metrics.counts(capabilities);
     entry.seen_at = machinery.clock.now();
     let stuck = (stuck > 0).then(|| format!("{stuck} slots are held by handlers that ignore their end"));
-    let reasons: Vec<String> = stuck.into_iter().chain(machinery.surroundings.configured.trouble()).collect();
-    entry.health = if reasons.is_empty() { Health::Healthy } else { Health::Degraded };
+    let (refused, configured) = (machinery.refused.trouble(), machinery.surroundings.configured.trouble());
+    entry.health = match (&refused, &stuck, &configured) {
+        (Some(_), ..) => Health::Unhealthy,
+        (None, None, None) => Health::Healthy,
+        _ => Health::Degraded,
+    };
+    let reasons: Vec<String> = [refused, stuck, configured].into_iter().flatten().collect();
     entry.health_reason = (!reasons.is_empty()).then(|| reasons.join("; "));
     machinery.metrics.slots(entry.slots, entry.slots_busy);
 }

@@ -157,3 +157,47 @@ async fn an_agent_that_is_registered_and_takes_nothing() -> Result<()> {
     gone(&fleet, "consuming").await;
     worker.stop().await
 }
+
+/// A worker of `echo` as another user of the broker.
+async fn echo_as(fleet: &Fleet, user: &str) -> Result<sortie_tests::fleet::RunningWorker> {
+    let mut config = fleet.worker_config();
+    config.broker.user_password = Some((user.to_owned(), "right".to_owned()));
+    config.registry_interval = Duration::from_secs(1);
+    let echo = |_: worker::Context, input: u32| async move { Ok::<_, worker::Failure>(input) };
+    fleet.run(worker::Worker::builder("echo").config(config).capability("echo", echo), "echo").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_user_may_not_do_what_agents_do() -> Result<()> {
+    let users = r#"
+        authorization { users: [
+          { user: fleet, password: right }
+          { user: mute, password: right, permissions: { publish: { deny: ["fleet.outcome.>"] } } }
+          { user: deaf, password: right, permissions: { subscribe: { deny: ["fleet.control.>"] } } }
+        ] }
+        no_auth_user: fleet"#;
+    let fleet = Fleet::start_with(embedded::Config { extra: users.to_owned(), ..Default::default() }).await?;
+    let mute = echo_as(&fleet, "mute").await?;
+    assert!(doctor(&fleet).await.of("health").is_empty());
+    let receipt = fleet.client.request(&capability("echo"), &1).submit().await?;
+    let finding = found(&fleet, "health").await;
+    assert_eq!(finding["severity"], "error", "{finding}");
+    let refused = format!("this user may not publish on fleet.outcome.{}", receipt.id());
+    assert!(seen(&finding).contains("is unhealthy: the broker refuses what it must store"), "{finding}");
+    assert!(seen(&finding).contains(&refused), "{finding}");
+    assert!(finding["remedy"].as_str().unwrap().contains("nats-config/dev.conf"), "{finding}");
+    let listed = String::from_utf8(sortie(&fleet, &["agents", "list"]).await.stdout)?;
+    assert!(listed.contains("unhealthy"), "{listed}");
+    mute.stop().await?;
+
+    let deaf = echo_as(&fleet, "deaf").await?;
+    let finding = found(&fleet, "answering").await;
+    assert!(
+        seen(&finding).contains("it is not connected, or its user may not subscribe to fleet.control."),
+        "{finding}"
+    );
+    assert!(finding["remedy"].as_str().unwrap().contains("start it again"), "{finding}");
+    assert!(finding["remedy"].as_str().unwrap().contains("give its user"), "{finding}");
+    assert_eq!(receipt.outcome(PATIENCE).await?.status, Status::Completed, "it works all the same");
+    deaf.stop().await
+}

@@ -41,7 +41,17 @@ fn unwell(agent: &AgentEntry) -> Option<Finding> {
     let finding = match (agent.state, agent.health) {
         (State::Failed, _) => Finding::error(format!("{name} has failed: {reason}")),
         (State::Stopped, _) => return None,
-        (_, Health::Unhealthy) => Finding::error(format!("{name} is unhealthy: {reason}")),
+        (_, Health::Unhealthy) => {
+            return Some(
+                Finding::error(format!("{name} is unhealthy: {reason}"))
+                    .about(&agent.instance)
+                    .remedy(
+                        "mend what it names: where the broker refuses it something, give its user what agents need \
+                         (nats-config/dev.conf); what it could not store comes again, and restart it if it stays so",
+                    )
+                    .command(format!("sortie agents restart {}", agent.instance)),
+            );
+        }
         (_, Health::Degraded) => Finding::warning(format!("{name} is degraded: {reason}")),
         _ => return None,
     };
@@ -60,12 +70,20 @@ pub(super) async fn answering(patient: &Patient) -> Found {
         let name = named(&agent);
         findings.push(match error.kind() {
             Kind::Forbidden => return Err(Unknown::from(error)),
-            Kind::NoResponders => Finding::warning(format!("{name} is registered, and not connected"))
+            // The broker says the same of one that is gone and of one that is not allowed to listen.
+            Kind::NoResponders => {
+                let control = Subject::Control { instance: Some(agent.instance.clone()), verb: Verb::Inspect };
+                Finding::warning(format!(
+                    "{name} is registered, and hears nothing: it is not connected, or its user may not subscribe to {}",
+                    control.render(patient.namespace())
+                ))
                 .about(&agent.instance)
                 .remedy(
-                    "it died, or lost its connection, within the last half minute: start it again, if nobody else serves \
-                     the same; what it had in hand comes back by itself",
-                ),
+                    "if it died, or lost its connection, within the last half minute: start it again, if nobody else serves \
+                     the same; what it had in hand comes back by itself. If it works all the same: give its user what agents \
+                     subscribe to (nats-config/dev.conf), for until then it hears no pause, cancel or restart",
+                )
+            }
             _ => Finding::error(format!("{name} is connected and does not answer: it hangs"))
                 .about(&agent.instance)
                 .remedy(format!(

@@ -217,6 +217,7 @@ impl Builder {
             marks: Marks::new(&connection, &publisher, streams.state.clone(), instance),
             holds: Holds::new(deadline, interval),
             hands: Arc::new(Hands::default()),
+            refused: crate::refused::Refused::default(),
             slots: Slots::new(self.config.slots, caps),
             served: served.collect(),
             names: streams,
