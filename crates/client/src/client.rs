@@ -165,6 +165,13 @@ impl Client {
         }
         match broker::topology::stream_state(&self.inner.connection, stream).await {
             Err(reason) if reason.kind() == Kind::NotFound => Error::streams_missing(stream),
+            Ok(state) if !state.stream.allow_direct => Error::new(
+                ErrorKind::Broker,
+                format!(
+                    "stream {stream} lets nobody look up what it holds: its allow_direct is off; set it back with \
+                     `sortie topology apply`"
+                ),
+            ),
             _ => Error::new(
                 ErrorKind::TimedOut,
                 format!("stream {stream} does not answer; it may have no leader just now"),

@@ -61,7 +61,11 @@ impl Client {
             if mark.takers.is_empty() {
                 continue;
             }
-            let Some(message) = self.reader().by_sequence(&stream, sequence).await? else { continue };
+            let message = match self.reader().by_sequence(&stream, sequence).await {
+                Ok(message) => message,
+                Err(error) => return Err(self.explained(error, &stream).await),
+            };
+            let Some(message) = message else { continue };
             let own = id_of_sequence(source, sequence);
             let tries = state.get(&tries_key(&stream, sequence)).await?;
             suspects.push(Suspect {

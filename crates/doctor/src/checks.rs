@@ -36,6 +36,11 @@ impl Check {
     pub(crate) fn run<'a>(&self, patient: &'a Patient) -> BoxFuture<'a, Found> {
         (self.run)(patient)
     }
+
+    /// Whether it says nothing of its own where the account has no JetStream.
+    pub(crate) fn needs_jetstream(&self) -> bool {
+        !["server", "jetstream"].contains(&self.name)
+    }
 }
 
 macro_rules! checks {

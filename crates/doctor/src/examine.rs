@@ -21,6 +21,9 @@ const FINDINGS_MAX: usize = 20;
 /// One sentence for all that needs a permission, which the check of the permissions explains.
 pub(crate) const NOT_ALLOWED: &str = "this user may not look at it: see permissions";
 
+/// One sentence for all that follows from that.
+const NO_JETSTREAM: &str = "there is no JetStream for this account: see jetstream";
+
 /// Runs every check.
 pub async fn examine(patient: &Patient) -> Report {
     let findings = join_all(CHECKS.iter().map(|check| one(check, patient))).await;
@@ -28,6 +31,9 @@ pub async fn examine(patient: &Patient) -> Report {
 }
 
 async fn one(check: &Check, patient: &Patient) -> Vec<Finding> {
+    if check.needs_jetstream() && patient.is_without_jetstream().await {
+        return vec![Finding { check: check.name, ..Finding::unknown(NO_JETSTREAM) }];
+    }
     let mut findings = match tokio::time::timeout(CHECKED_WITHIN, check.run(patient)).await {
         Ok(Ok(findings)) if findings.is_empty() => vec![Finding::ok(check.fine)],
         Ok(Ok(findings)) => findings,

@@ -32,7 +32,7 @@ const STREAM_WITHIN: Duration = Duration::from_secs(9);
 const LOOKS_APART: Duration = Duration::from_millis(1_500);
 
 /// One sentence for all checks, which the check of the streams explains.
-const MISSING: &str = "a stream that has to be looked at is not there";
+const MISSING: &str = "a stream that has to be looked at is not there, or lets nobody look: see streams and drift";
 
 /// Why something could not be examined.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,7 @@ pub struct Patient {
     queues_again: OnceCell<Fact<Vec<Queue>>>,
     agents: OnceCell<Fact<Vec<AgentEntry>>>,
     store: OnceCell<Fact<StoreFacts>>,
+    without_jetstream: OnceCell<bool>,
 }
 
 impl Patient {
@@ -71,6 +72,7 @@ impl Patient {
             queues_again: OnceCell::new(),
             agents: OnceCell::new(),
             store: OnceCell::new(),
+            without_jetstream: OnceCell::new(),
         }
     }
 
@@ -132,6 +134,18 @@ impl Patient {
             Some(error) if all.values().all(Result::is_err) => Err(error.clone().into()),
             _ => Ok(()),
         }
+    }
+
+    /// Whether this account has no JetStream: whatever else is looked at follows from that.
+    pub(crate) async fn is_without_jetstream(&self) -> bool {
+        /// The broker's word for it, where it says one.
+        const NOT_ENABLED: [u64; 2] = [10_039, 10_076];
+        let ask = || async {
+            let kind = inspect::account(self.connection()).await.map_err(|error| error.kind()).err();
+            matches!(kind, Some(Kind::NoResponders))
+                || matches!(kind, Some(Kind::Api(code)) if NOT_ENABLED.contains(&code))
+        };
+        *self.without_jetstream.get_or_init(ask).await
     }
 
     /// The streams that are there and answer.

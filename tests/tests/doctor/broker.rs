@@ -226,3 +226,56 @@ async fn a_server_that_is_not_there_is_a_finding() -> Result<()> {
     assert_eq!(remedy(&told.of("connection")[0]), ["up"]);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_without_jetstream_is_one_error() -> Result<()> {
+    let accounts = r#"
+        accounts {
+          MAIN: { jetstream: enabled, users: [{ user: fleet, password: right }] }
+          PLAIN: { users: [{ user: plain, password: right }] }
+        }
+        no_auth_user: fleet"#;
+    let fleet = Fleet::start_with(Config { extra: accounts.to_owned(), ..Config::default() }).await?;
+    let mut command = tokio::process::Command::new(sortie_tests::binaries::path("sortie"));
+    command.args(["--server", &fleet.url(), "--user", "plain", "doctor", "--json"]).env("SORTIE_PASSWORD", "right");
+    let told = told(&tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends")?);
+    let errors: Vec<_> = told.unwell().into_iter().filter(|(_, severity)| severity == "error").collect();
+    assert_eq!(errors, [("jetstream".to_owned(), "error".to_owned())]);
+    let [finding] = told.of("jetstream").try_into().expect("one finding");
+    assert!(seen(&finding).contains("JetStream is off for this account"), "{finding}");
+    let advice = finding["remedy"].as_str().unwrap();
+    assert!(advice.contains("--creds") && advice.contains("`jetstream` block"), "{finding}");
+    assert!(told.of("streams").iter().all(|finding| seen(finding).contains("see jetstream")), "the others follow");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_lets_nobody_look_up_what_it_holds() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    edit(&fleet, "FLEET_REQUESTS", "allow_direct", json!(false)).await?;
+    let finding = found(&fleet, "drift").await;
+    assert_eq!((&finding["severity"], &finding["about"]), (&json!("error"), &json!("FLEET_REQUESTS")));
+    assert!(seen(&finding).contains("allow_direct is false, not true"), "{finding}");
+    assert!(seen(&finding).contains("can be looked up"), "{finding}");
+    let queues = sortie(&fleet, &["queues"]).await;
+    let errors = String::from_utf8(queues.stderr)?;
+    assert!(errors.contains("allow_direct is off") && errors.contains("`sortie topology apply`"), "{errors}");
+    repair(&fleet, &finding).await?;
+    gone(&fleet, "drift").await;
+    assert!(sortie(&fleet, &["queues"]).await.status.success());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_are_kept_for_moments_are_told_with_what_sets_them_back() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let shortened = sortie(&fleet, &["topology", "apply", "--events-kept", "10s"]).await;
+    assert!(shortened.status.success(), "{shortened:?}");
+    let finding = found(&fleet, "retention").await;
+    assert_eq!((&finding["severity"], &finding["about"]), (&json!("warning"), &json!("FLEET_EVENTS")));
+    assert!(seen(&finding).contains("keeps for 10s"), "{finding}");
+    assert_eq!(remedy(&finding), ["topology", "apply", "--events-kept", "7d"]);
+    repair(&fleet, &finding).await?;
+    gone(&fleet, "retention").await;
+    Ok(())
+}

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long a coordinator that is well takes to make what is missing.
-const MADE_WITHIN: Duration = Duration::from_secs(3);
+const MADE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Who holds the leases, and how many.
 async fn holders(patient: &Patient) -> Fact<BTreeMap<String, usize>> {

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use broker::{Kind, SERVER_VERSION_MIN, topology::inspect};
+use broker::{SERVER_VERSION_MIN, topology::inspect};
 use protocol::duration;
 
 use super::Found;
-use crate::{Patient, finding::Finding, patient::Unknown};
+use crate::{
+    Patient,
+    finding::{CREDENTIALS, Finding},
+    patient::Unknown,
+};
 
 /// The level of the JetStream API that has everything we use: cron schedules came with it.
 const API_LEVEL_MIN: u64 = 4;
@@ -28,6 +32,16 @@ pub(super) async fn version(patient: &Patient) -> Found {
 }
 
 pub(super) async fn jetstream(patient: &Patient) -> Found {
+    if patient.is_without_jetstream().await {
+        return Ok(vec![
+            Finding::error("JetStream is off for this account, or the server is still starting")
+                .remedy(format!(
+                    "be somebody of an account that has it, {CREDENTIALS}; or give the server's configuration a \
+                     `jetstream` block, and the account `jetstream: enabled`"
+                ))
+                .command("sortie doctor --user NAME"),
+        ]);
+    }
     match inspect::account(patient.connection()).await {
         Ok(account) if account.api_level < API_LEVEL_MIN => {
             let seen = format!(
@@ -37,10 +51,6 @@ pub(super) async fn jetstream(patient: &Patient) -> Found {
             Ok(vec![Finding::error(seen).remedy("some server of the cluster is older than 2.14: update it")])
         }
         Ok(_) => Ok(Vec::new()),
-        Err(error) if error.kind() == Kind::NoResponders => Ok(vec![
-            Finding::error("JetStream is switched off for this account, or still starting")
-                .remedy("give the server's configuration a `jetstream` block, and the account JetStream"),
-        ]),
         Err(error) => Err(error.into()),
     }
 }

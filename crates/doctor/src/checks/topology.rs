@@ -1,7 +1,7 @@
 //! What differs from the topology table.
 
 use protocol::{
-    Namespace,
+    Namespace, duration,
     topology::{self, Drift, Settings, Shortened, drift_of_consumer, drift_of_stream, shortened, worker_consumer},
 };
 
@@ -12,7 +12,11 @@ use crate::{Patient, finding::Finding, queue::Queue};
 pub(super) async fn drift(patient: &Patient) -> Found {
     patient.is_sighted().await?;
     let drifts = drifts(patient).await.into_iter().filter(|drift| !drift.breaks_promise);
-    Ok(drifts.map(|drift| mended(Finding::warning(told(&drift)), &drift)).collect())
+    let finding = |drift: Drift| match drift.stops_lookups() {
+        true => Finding::error(format!("{}: nothing that it holds can be looked up", told(&drift))),
+        false => Finding::warning(told(&drift)),
+    };
+    Ok(drifts.map(|drift| mended(finding(drift.clone()), &drift)).collect())
 }
 
 /// A limit where nothing acknowledged may be deleted makes room by deleting it.
@@ -88,7 +92,23 @@ pub(super) async fn retention(patient: &Patient) -> Found {
             .remedy("keep it for as long as usual, unless it is meant so: what is gone already does not come back")
             .command(short.command)
     };
+    if shortened.is_empty() {
+        return Ok(vec![Finding::ok(kept(&patient.settings().await))]);
+    }
     Ok(shortened.into_iter().map(finding).collect())
+}
+
+/// `kept: outcomes 1d, dead letters 30d, …`.
+fn kept(settings: &Settings) -> String {
+    let all = [
+        ("outcomes", settings.outcomes_kept),
+        ("dead letters", settings.dead_kept),
+        ("events", settings.events_kept),
+        ("log lines", settings.logs_kept),
+        ("the audit trail", settings.audit_kept),
+    ];
+    let told = all.map(|(what, kept)| format!("{what} {}", duration::format(kept)));
+    format!("kept: {}", told.join(", "))
 }
 
 #[cfg(test)]

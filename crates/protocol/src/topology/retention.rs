@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Names, Settings};
 use crate::{Namespace, duration};
 
-/// A stream that proves something, and keeps it for less long than usual.
+/// A stream that keeps what it holds for less long than usual.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Shortened {
     /// The stream.
@@ -31,7 +31,11 @@ impl std::fmt::Display for Shortened {
     }
 }
 
-/// What is kept for less long than by default. Events and log lines prove nothing, and are left out.
+/// Events and log lines prove nothing: they are told of only below this. Whoever kept them for moments only to make room in
+/// a full store is reminded.
+const UNPROVING_MIN: Duration = Duration::from_secs(60 * 60);
+
+/// What is kept for less long than by default; events and log lines only where they are kept for less than an hour.
 pub fn shortened(namespace: &Namespace, settings: &Settings) -> Vec<Shortened> {
     let (names, defaults) = (Names::of(namespace), Settings::default());
     let all = [
@@ -57,7 +61,24 @@ pub fn shortened(namespace: &Namespace, settings: &Settings) -> Vec<Shortened> {
             "who changed what is known for no longer",
         ),
     ];
-    let short = all.into_iter().filter(|(_, kept, usual, ..)| kept < usual);
+    let unproving = [
+        (
+            names.events,
+            settings.events_kept,
+            defaults.events_kept,
+            "--events-kept",
+            "what happened is soon forgotten, and a trigger misses what nobody did in time",
+        ),
+        (
+            names.logs,
+            settings.logs_kept,
+            defaults.logs_kept,
+            "--logs-kept",
+            "what agents logged is gone before anybody looks for it",
+        ),
+    ];
+    let unproving = unproving.into_iter().filter(|(_, kept, ..)| *kept < UNPROVING_MIN);
+    let short = all.into_iter().filter(|(_, kept, usual, ..)| kept < usual).chain(unproving);
     short
         .map(|(stream, kept, usual, flag, costs)| Shortened {
             stream,
@@ -88,5 +109,11 @@ mod tests {
         let told = short.to_string();
         assert!(told.starts_with("FLEET_OUTCOMES keeps for 1h what is kept for 1d") && told.contains("once"), "{told}");
         assert_eq!(short.command, "sortie topology apply --outcomes-kept 1d");
+        let moments = Duration::from_secs(10);
+        let settings = Settings { logs_kept: moments, events_kept: moments, ..Settings::default() };
+        let commands: Vec<String> =
+            shortened(&Namespace::default(), &settings).into_iter().map(|short| short.command).collect();
+        let wanted = ["sortie topology apply --events-kept 7d", "sortie topology apply --logs-kept 3d"];
+        assert_eq!(commands, wanted);
     }
 }
