@@ -287,6 +287,18 @@ async fn a_run_that_fails_says_what_failed() -> Result<()> {
     assert_eq!(step(&view, "second")["failure"]["code"], "tea_is_cold");
     assert_eq!(site.json(&["run", "list", "--status", "failed"]).await[0]["run"], "f");
     site.sortie(&["why", "f~second~0"]).await.says(0, &["is failed", "tea_is_cold"]);
+
+    // It goes on where it failed, or from where it is told to, with another input where that helps.
+    let again = site.sortie(&["run", "retry", "f", "--id", "f2", "--wait"]).await;
+    again.says(1, &["taken over from run f, and not done again: first", "tea_is_cold"]);
+    let all = site.sortie(&["run", "retry", "f", "--from", "first", "--input", "\"milk_is_off\"", "--wait"]).await;
+    all.says(1, &["nothing of run f is taken over", "milk_is_off"]);
+    let view =
+        site.looks("f2", "its summary is kept", |view| view["steps"][0]["requests"][0]["is_copied"] == true).await;
+    assert_eq!((&view["retry_of"], &view["input"]), (&json!("f"), &json!("tea_is_cold")));
+    site.sortie(&["run", "retry", "f", "--from", "nothing"]).await.says(2, &["first, second, third"]);
+    site.sortie(&["run", "retry", "nobody"]).await.says(1, &["nothing is known", "sortie run list"]);
+    assert_eq!(site.audited("run-retry").await, 2, "what makes no sense is no act of anybody");
     Ok(())
 }
 
@@ -309,6 +321,7 @@ async fn of_what_is_not_known_it_is_said_how_to_find_out() -> Result<()> {
         sortie(&fleet, &arguments).await.says(75, &["run early of greet has not begun", "sortie doctor"]);
     }
     sortie(&fleet, &["why", "early"]).await.says(75, &["waits for a coordinator"]);
+    sortie(&fleet, &["run", "retry", "early"]).await.says(75, &["has not begun"]);
     let told = sortie(&fleet, &["run", "pause", "early"]).await;
     told.says(0, &["has not started"]);
     assert_eq!(sortie(&fleet, &["run", "show", "early", "--json"]).await.json()["status"], "waiting");

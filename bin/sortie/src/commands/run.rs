@@ -5,6 +5,7 @@ mod facts;
 pub(super) mod fold;
 mod list;
 mod replay;
+mod retry;
 mod show;
 mod start;
 mod tell;
@@ -36,6 +37,8 @@ Examples:
   sortie run resume order-17
   sortie run cancel order-17 --reason 'out of stock'
                                                    what runs is cancelled, what was done is undone
+  sortie run retry order-17                        a new run that takes over what completed, and does the rest
+  sortie run retry order-17 --from ship --input @mended.json
 
 By hand: nats pub fleet.start.order '{}'; the run is seq-<its sequence>.";
 
@@ -75,6 +78,8 @@ enum Verb {
     },
     /// Have it end: what runs is cancelled, what is to be undone is undone
     Cancel(tell::CancelArgs),
+    /// Do a run that is over again as a new one, which takes over what completed
+    Retry(retry::RetryArgs),
     /// Look at any moment of a run: the facts of its log, or what it looked like when one had come
     Replay(replay::ReplayArgs),
 }
@@ -90,6 +95,7 @@ pub(crate) async fn run(args: RunArgs, session: &Session) -> Result<ExitCode, Pr
         Verb::Pause { run } => tell::pause(&run, session).await,
         Verb::Resume { run } => tell::resume(&run, session).await,
         Verb::Cancel(args) => tell::cancel(args, session).await,
+        Verb::Retry(args) => retry::retry(args, session).await,
         Verb::Replay(args) => replay::replay(args, session).await,
     }
 }
