@@ -11,9 +11,9 @@ use std::{
 };
 
 use anyhow::Result;
-use client::NamedBreaker;
+use client::{Answer, NamedBreaker, WhyAsk};
 use futures_util::future::BoxFuture;
-use protocol::{Lane, RequestId, Status, Subject, breaker::State, codes, topology::Names};
+use protocol::{BreakerName, Lane, RequestId, Status, Subject, UniqueKey, breaker::State, codes, topology::Names};
 use serde_json::{Value, json};
 use sortie_tests::{Count, Fleet, Latch, PATIENCE, fleet::capability, raw, until};
 use worker::{
@@ -130,6 +130,48 @@ async fn a_breaker_that_one_instance_opened_holds_for_the_others_until_trials_cl
     }
     assert_eq!(breaker(&fleet, State::Closed).await.breaker.trials, []);
     second.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waited_for_a_breaker_comes_when_it_is_reset_and_nothing_else_does() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let shop = Shop::default();
+    let breaker_of = CircuitBreaker::new().named("till").failures(1).open_for(Duration::from_secs(3_600));
+    let builder = fleet.worker("shop").slots(1).capability_with("buy", attempts(5), shop.handler());
+    let worker = fleet.run(builder.circuit_breaker(breaker_of), "buy").await?;
+    let key =
+        fleet.client.request(&capability("buy"), &1).unique(UniqueKey::parse("basket")?).submit().await?.id().clone();
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(ask(&fleet, "buy").await?);
+    }
+    for id in &ids {
+        put_off(&fleet, id).await;
+    }
+    until("the unique one is put off", PATIENCE, || async {
+        let why = fleet.client.why(&key, &WhyAsk::default()).await.ok()?;
+        let is_put_off = |code: &Option<String>| code.as_deref() == Some(codes::CIRCUIT_OPEN);
+        matches!(why.answer, Answer::Retrying { ref put_off_for, .. } if is_put_off(put_off_for)).then_some(())
+    })
+    .await;
+    // Somebody wanted this one later: no breaker has to do with it.
+    let in_an_hour = fleet.client.request(&capability("buy"), &1).delay(Duration::from_secs(3_600));
+    let delayed = in_an_hour.submit().await?.id().clone();
+    shop.reopen();
+    let pauses = fleet.client.reset_breaker(&BreakerName::parse("till")?).await?.breaker.pauses;
+    let none = fleet.client.bring_forward(&BTreeSet::from([capability("sell")])).await?;
+    assert_eq!((none.brought, none.held.len()), (0, 0));
+    let forward = fleet.client.bring_forward(&pauses).await?;
+    assert_eq!((forward.brought, forward.moved, forward.refused), (5, 0, Vec::new()));
+    assert_eq!(forward.held, [key]);
+    for id in &ids {
+        assert_eq!(fleet.client.wait(id, PATIENCE).await?.status, Status::Completed);
+    }
+    let waiting: Vec<RequestId> = fleet.client.later(100).await?.into_iter().map(|one| one.id).collect();
+    assert_eq!(waiting, [delayed]);
+    // Each of the five was done once; one call, the unique one's or the first of the others', opened it.
+    assert_eq!(shop.calls(), 6);
+    worker.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

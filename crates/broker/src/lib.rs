@@ -53,5 +53,5 @@ pub use payload::PayloadStore;
 pub use publisher::{Publisher, Settled, Stored};
 pub use pull::{PinnedPull, PullEnd, PullEvent, PullInbox, PullRequest};
 pub use read::{Page, Reader, StoredMessage};
-pub use schedule::{ScheduleVerdict, check_schedule, due_time, scheduled_at};
+pub use schedule::{ScheduleVerdict, check_schedule, due_time, once_more, scheduled_at};
 pub use service::{Service, ServiceInfo};

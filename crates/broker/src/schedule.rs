@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat};
 use protocol::{Headers, header, time::Timestamp};
 
 use crate::{
-    Outgoing, Publisher,
+    Outgoing, Publisher, StoredMessage,
     error::{Error, Kind},
 };
 
@@ -21,6 +21,22 @@ pub fn scheduled_at(mut outgoing: Outgoing, due: Timestamp, target: &str) -> Out
 pub fn due_time(headers: &Headers) -> Option<Timestamp> {
     let text = headers.get(header::NATS_SCHEDULE)?.strip_prefix("@at ")?;
     DateTime::parse_from_rfc3339(text.trim()).ok().map(|moment| moment.to_utc())
+}
+
+/// The same schedule once more, expecting the sequence that was read: if it fired or changed in between, nothing happens.
+/// The duplicate window would swallow it under its old id.
+pub fn once_more(schedule: StoredMessage) -> Outgoing {
+    let is_kept = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        name != header::NATS_MSG_ID.to_ascii_lowercase() && !name.starts_with("nats-expected-")
+    };
+    let headers: Headers = schedule
+        .headers
+        .iter()
+        .filter(|(name, _)| is_kept(name))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    Outgoing { subject: schedule.subject, headers, body: schedule.body }.expecting(schedule.sequence)
 }
 
 /// What the broker says of a schedule that it was shown.
@@ -70,5 +86,35 @@ mod tests {
         let mut cron = Headers::new();
         cron.set("Nats-Schedule", "@every 1m");
         assert_eq!(due_time(&cron), None);
+    }
+
+    #[test]
+    fn a_schedule_is_published_again_as_it_was_under_no_id() {
+        let mut headers = Headers::new();
+        for (name, value) in [
+            ("Nats-Schedule", "@at 2030-01-01T00:00:00Z"),
+            ("Nats-Schedule-Target", "fleet.request.echo"),
+            ("nats-msg-id", "a:2.0"),
+            ("Nats-Expected-Last-Subject-Sequence", "3"),
+            ("Nats-Expected-Stream", "X"),
+            ("Sortie-Attempt", "2"),
+        ] {
+            headers.push(name, value);
+        }
+        let schedule = StoredMessage {
+            subject: "fleet.later.a".to_owned(),
+            sequence: 7,
+            time: Timestamp::default(),
+            headers,
+            is_readable: true,
+            body: "{}".into(),
+        };
+        let outgoing = once_more(schedule);
+        let names: Vec<&str> = outgoing.headers.iter().map(|(name, _)| name).collect();
+        assert_eq!(
+            names,
+            ["Nats-Schedule", "Nats-Schedule-Target", "Sortie-Attempt", "Nats-Expected-Last-Subject-Sequence"]
+        );
+        assert_eq!(outgoing.headers.get(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE), Some("7"));
     }
 }

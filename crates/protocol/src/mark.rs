@@ -51,6 +51,15 @@ pub fn tries_key(stream: &str, sequence: u64) -> String {
     format!("tries.{stream}.{sequence}")
 }
 
+/// The inverse of [`tries_key`]: stream and sequence.
+pub fn parse_tries_key(key: &str) -> Option<(&str, u64)> {
+    let (stream, sequence) = key.strip_prefix("tries.")?.rsplit_once('.')?;
+    Some((stream, sequence.parse().ok()?))
+}
+
+/// The filter of the tries of all unique requests.
+pub const TRIES_FILTER: &str = "tries.>";
+
 /// The key that whoever examines a fleet writes, for a second, to learn whether the store takes anything.
 pub const PROBE_KEY: &str = "probe.store";
 

@@ -1,9 +1,9 @@
 //! `sortie breaker`: what handlers call, and whether it is called just now.
 
 use clap::Subcommand;
-use client::NamedBreaker;
+use client::{BroughtForward, NamedBreaker};
 use process::{ExitCode, Problem};
-use protocol::{BreakerName, breaker::State, time};
+use protocol::{BreakerName, Capability, RequestId, breaker::State, time};
 use serde_json::{Value, json};
 
 use crate::{output::Output, refusal, session::Session};
@@ -11,7 +11,7 @@ use crate::{output::Output, refusal, session::Session};
 const EXAMPLES: &str = "\
 Examples:
   sortie breaker list                    since when, until when and why each one is open
-  sortie breaker reset payments          close it at once: what was broken is mended
+  sortie breaker reset payments          what was broken is mended: close it, and try at once what waited for it
 
 A breaker is open for 30 s unless its agent says otherwise, then lets a few requests through, and closes by itself where
 they succeed. Requests of its capability wait meanwhile, and burn no attempt.";
@@ -28,7 +28,7 @@ pub(crate) struct BreakerArgs {
 enum Verb {
     /// List those that ever opened
     List,
-    /// Close one at once
+    /// Close one at once, and let what waited for it come
     Reset {
         /// Its name, unless told otherwise that of the capability
         name: BreakerName,
@@ -46,15 +46,52 @@ pub(crate) async fn run(args: BreakerArgs, session: &Session) -> Result<ExitCode
         }
         Verb::Reset { name } => {
             session.audit("breaker-reset", name.as_str(), Value::Null).await?;
-            let before = session.client().await?.reset_breaker(&name).await.map_err(refusal::problem)?;
-            let document = json!({ "name": name, "was": before.now, "state": State::Closed });
-            session.output().show(&document, || match before.now {
+            let client = session.client().await?;
+            let before = client.reset_breaker(&name).await.map_err(refusal::problem)?;
+            let closed = match before.now {
                 State::Closed => format!("circuit breaker {name} was closed already"),
                 was => format!("circuit breaker {name} is closed; it was {}", spelled(was)),
+            };
+            let mut waiting = before.breaker.pauses;
+            // Named like its capability, unless told otherwise.
+            waiting.extend(Capability::parse(name.as_str()));
+            let forward = client.bring_forward(&waiting).await.map_err(|error| {
+                let Problem { code, .. } = refusal::problem(error.clone());
+                let said = format!("{closed}; what was put off for it does not all come now: {error}");
+                Problem::new(code, said).advise(format!("`sortie breaker reset {name}` once more lets the rest come"))
             })?;
+            let document =
+                json!({ "name": name, "was": before.now, "state": State::Closed, "brought_forward": forward });
+            session.output().show(&document, || format!("{closed}{}", told(&forward)))?;
         }
     }
     Ok(ExitCode::Done)
+}
+
+/// What comes now, and what does not.
+fn told(forward: &BroughtForward) -> String {
+    let BroughtForward { brought, moved: _, refused, held } = forward;
+    let requests = |count: u64| format!("{count} request{}", if count == 1 { "" } else { "s" });
+    let listed = |ids: &[RequestId]| ids.iter().map(RequestId::as_str).collect::<Vec<_>>().join(", ");
+    let mut lines = String::new();
+    if *brought > 0 {
+        lines += &format!("\n  {} that waited for it: tried again now", requests(*brought));
+    }
+    if !held.is_empty() {
+        lines += &format!(
+            "\n  {} with a unique key: tried at the time that was set, which only the broker knows: {}",
+            requests(held.len() as u64),
+            listed(held)
+        );
+    }
+    if !refused.is_empty() {
+        lines += &format!(
+            "\n  {} whose schedule the broker takes no second time: tried at the time that `sortie later list` shows: {}",
+            requests(refused.len() as u64),
+            listed(refused)
+        );
+    }
+    lines
 }
 
 fn table(output: Output, breakers: &[NamedBreaker]) -> String {

@@ -227,7 +227,7 @@ impl Client {
         Ok(Some(Range { stream, filter, from: 1, through }))
     }
 
-    async fn last_sequence(&self, stream: &str) -> Result<u64, Error> {
+    pub(crate) async fn last_sequence(&self, stream: &str) -> Result<u64, Error> {
         let state = topology::stream_state(self.connection(), stream).await;
         let state = state.map_err(|error| match error.kind() {
             broker::Kind::NotFound => Error::streams_missing(stream),

@@ -8,10 +8,10 @@ mod recurring;
 
 use std::time::Duration;
 
-use broker::{Disposition, Error, Outgoing, Settled, StoredMessage, due_time};
+use broker::{Disposition, Error, Settled, StoredMessage, due_time, once_more};
 use chrono::TimeDelta;
 use futures_util::{TryStreamExt, stream};
-use protocol::{Headers, header, run::StoredFact, subject::filter, time::Timestamp};
+use protocol::{run::StoredFact, subject::filter, time::Timestamp};
 
 use crate::{duty::Duty, post::Post};
 
@@ -45,7 +45,7 @@ impl Overdue {
     }
 
     async fn fire(&self, schedule: StoredMessage) -> Result<(), Error> {
-        let mut outgoing = again(schedule);
+        let mut outgoing = once_more(schedule);
         if let Some(timer) = StoredFact::parse(self.post.namespace(), &outgoing.subject) {
             outgoing.subject = timer.published(self.post.namespace());
         }
@@ -117,21 +117,6 @@ fn standing(due: Option<Timestamp>, now: Timestamp, by: Duration) -> Standing {
     }
 }
 
-/// The same schedule once more. The duplicate window would swallow it under its old id.
-fn again(schedule: StoredMessage) -> Outgoing {
-    let is_kept = |name: &str| {
-        let name = name.to_ascii_lowercase();
-        name != header::NATS_MSG_ID.to_ascii_lowercase() && !name.starts_with("nats-expected-")
-    };
-    let headers: Headers = schedule
-        .headers
-        .iter()
-        .filter(|(name, _)| is_kept(name))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
-    Outgoing { subject: schedule.subject, headers, body: schedule.body }.expecting(schedule.sequence)
-}
-
 #[cfg(test)]
 mod tests {
     use protocol::time;
@@ -153,35 +138,5 @@ mod tests {
             let due = due.map(|due| time::parse(due).unwrap());
             assert_eq!(standing(due, now, Duration::from_secs(5)), expected, "{due:?}");
         }
-    }
-
-    #[test]
-    fn a_schedule_is_published_again_as_it_was_under_no_id() {
-        let mut headers = Headers::new();
-        for (name, value) in [
-            ("Nats-Schedule", "@at 2030-01-01T00:00:00Z"),
-            ("Nats-Schedule-Target", "fleet.request.echo"),
-            ("nats-msg-id", "a:2.0"),
-            ("Nats-Expected-Last-Subject-Sequence", "3"),
-            ("Nats-Expected-Stream", "X"),
-            ("Sortie-Attempt", "2"),
-        ] {
-            headers.push(name, value);
-        }
-        let schedule = StoredMessage {
-            subject: "fleet.later.a".to_owned(),
-            sequence: 7,
-            time: Timestamp::default(),
-            headers,
-            is_readable: true,
-            body: "{}".into(),
-        };
-        let outgoing = again(schedule);
-        let names: Vec<&str> = outgoing.headers.iter().map(|(name, _)| name).collect();
-        assert_eq!(
-            names,
-            ["Nats-Schedule", "Nats-Schedule-Target", "Sortie-Attempt", "Nats-Expected-Last-Subject-Sequence"]
-        );
-        assert_eq!(outgoing.headers.get(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE), Some("7"));
     }
 }

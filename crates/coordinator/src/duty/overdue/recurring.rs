@@ -11,11 +11,10 @@
 
 use std::time::{Duration, Instant};
 
-use broker::{Disposition, Error, Outgoing, Settled, StoredMessage};
+use broker::{Disposition, Error, Outgoing, Settled, StoredMessage, once_more};
 use chrono::TimeDelta;
 use protocol::{Headers, Subject, cron::Recurrence, header, subject::filter, time::Timestamp};
 
-use super::again;
 use crate::{post::Post, recorder::Outage};
 
 /// Schedules that one read asks for: their bodies come along.
@@ -91,7 +90,7 @@ pub(super) async fn look(post: &Post, now: Timestamp, is_first: bool) -> Result<
 async fn renew(post: &Post, schedule: StoredMessage, missed: Option<Timestamp>, is_told: bool) -> Result<(), Error> {
     let subject = schedule.subject.clone();
     let made_up = missed.and_then(|due| made_up(post, &schedule, due));
-    for outgoing in made_up.into_iter().chain([again(schedule)]) {
+    for outgoing in made_up.into_iter().chain([once_more(schedule)]) {
         match post.recorder.record(&outgoing).await {
             Ok(Settled::Stored(_) | Settled::Superseded) => {}
             // One that can never be published again must not keep the others back.
