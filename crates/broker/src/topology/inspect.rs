@@ -21,6 +21,9 @@ use crate::{
 /// How long the server may take to say whom it takes us for, and what only some accounts may ask.
 const ASIDE_WITHIN: Duration = Duration::from_secs(2);
 
+/// Answers that are read where a list has no end.
+const LISTS_MAX: usize = 4;
+
 impl ConsumerFacts {
     /// What it tells of those who pull from it.
     pub fn attendance(&self) -> Attendance {
@@ -293,6 +296,35 @@ pub async fn stream(connection: &Connection, name: &str, within: Duration) -> Re
         clock_ahead: answer.ts.map_or(TimeDelta::zero(), |ts| ts + back - now),
         answered_in,
     })
+}
+
+/// The streams of the account that are kept in files, with what all their copies take in bytes, 256 an answer and at most
+/// four answers; also those that are no fleet's.
+///
+/// # Errors
+/// What the API says.
+pub async fn stored_streams(connection: &Connection) -> Result<Vec<(String, u64)>, Error> {
+    #[derive(Deserialize)]
+    struct List {
+        total: usize,
+        streams: Option<Vec<StreamAnswer>>,
+    }
+    let (mut all, mut seen) = (Vec::new(), 0);
+    for _ in 0..LISTS_MAX {
+        let list: List = api::ask(connection, "STREAM.LIST", &json!({ "offset": seen })).await?;
+        let some = list.streams.unwrap_or_default();
+        seen += some.len();
+        let is_end = some.is_empty() || seen >= list.total;
+        for stream in some.into_iter().filter(|stream| stream.config["storage"] == "file") {
+            let copies = stream.config["num_replicas"].as_u64().unwrap_or(1).max(1);
+            let name = stream.config["name"].as_str().unwrap_or_default().to_owned();
+            all.push((name, stream.state.bytes.saturating_mul(copies)));
+        }
+        if is_end {
+            break;
+        }
+    }
+    Ok(all)
 }
 
 /// How every consumer of a stream stands, 256 an answer.

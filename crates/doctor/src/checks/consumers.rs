@@ -1,9 +1,10 @@
 //! What consumers deliver, against what workers can run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use client::Suspect;
 use protocol::{
-    Capability, duration,
+    Capability, InstanceId, Namespace, Subject, duration,
     registry::{AgentEntry, State},
     topology::{self, Source},
 };
@@ -20,6 +21,8 @@ use crate::{
 pub(super) async fn ack_deadline(patient: &Patient) -> Found {
     let (needed, every) = topology::ack_deadline(patient.settings().await.replicas);
     let now = patient.now().await?;
+    let suspects = patient.client().suspects().await?;
+    let alive: BTreeSet<&InstanceId> = patient.agents().await?.iter().map(|agent| &agent.instance).collect();
     let mut findings = Vec::new();
     for queue in patient.queues().await? {
         let Some(consumer) = &queue.consumer else { continue };
@@ -42,13 +45,15 @@ pub(super) async fn ack_deadline(patient: &Patient) -> Found {
         // Unique work waits for its retry in hand: it is delivered again by design.
         // What nobody has any more does not run: whether somebody should have it is another check's.
         let is_held = consumer.attendance().is_held(now);
-        if consumer.redelivered > 0 && is_held && queue.source != Source::Unique {
+        let redelivered =
+            consumer.redelivered.saturating_sub(in_living_hands(patient.namespace(), &suspects, &alive, queue));
+        if redelivered > 0 && is_held && queue.source != Source::Unique {
             let idle = consumer.last_active.and_then(|at| (now - at).to_std().ok()).unwrap_or_default();
             let seen = format!(
                 "{}: {} in hands delivered before, the last {} ago: workers died, or one runs longer than the \
                  deadline of {} without extending it",
                 queue.name(),
-                counted(consumer.redelivered, "message"),
+                counted(redelivered, "message"),
                 duration::format(std::time::Duration::from_secs(idle.as_secs())),
                 duration::format(deadline),
             );
@@ -59,6 +64,21 @@ pub(super) async fn ack_deadline(patient: &Patient) -> Found {
         }
     }
     Ok(findings)
+}
+
+/// What was delivered again to an agent of ours that lives: whoever had it before died, and that is over. Our agents mark
+/// what comes again before they run it, and extend its deadline for as long as it runs.
+fn in_living_hands(namespace: &Namespace, suspects: &[Suspect], alive: &BTreeSet<&InstanceId>, queue: &Queue) -> u64 {
+    let is_it = |suspect: &&Suspect| {
+        let is_taken = suspect.takers.last().is_some_and(|taker| alive.contains(taker));
+        let of = match Subject::parse(namespace, &suspect.subject) {
+            Some(Subject::Request { lane, capability }) => Some((capability, Source::Lane(lane))),
+            Some(Subject::Unique { capability, .. }) => Some((capability, Source::Unique)),
+            _ => None,
+        };
+        is_taken && of.is_some_and(|(capability, source)| (&capability, source) == (&queue.capability, queue.source))
+    };
+    suspects.iter().filter(is_it).count() as u64
 }
 
 /// Slots that the consumer's bound leaves idle, and messages that a client takes without having slots for them.
@@ -124,6 +144,29 @@ mod tests {
         Severity,
         queue::tests::{consumer, queue},
     };
+
+    #[test]
+    fn what_a_living_agent_took_again_accuses_nobody() {
+        let [living, dead] = ["ins_1", "ins_2"].map(|name| InstanceId::parse(name).unwrap());
+        let suspect = |subject: &str, takers: &[&InstanceId]| Suspect {
+            id: protocol::RequestId::parse("order-1").unwrap(),
+            subject: subject.to_owned(),
+            takers: takers.iter().map(|taker| (*taker).clone()).collect(),
+            began_with_a_death: true,
+        };
+        let suspects = [
+            suspect("fleet.request.echo", &[&living]),
+            suspect("fleet.request.echo", &[&dead, &living]),
+            suspect("fleet.request.echo", &[&living, &dead]),
+            suspect("fleet.request.echo.bulk", &[&living]),
+            suspect("fleet.request.other", &[&living]),
+        ];
+        let count = |alive: &[&InstanceId]| {
+            let alive = alive.iter().copied().collect();
+            in_living_hands(&Namespace::default(), &suspects, &alive, &queue("echo", 3, None))
+        };
+        assert_eq!((count(&[&living]), count(&[]), count(&[&living, &dead])), (2, 0, 3));
+    }
 
     #[test]
     fn a_bound_is_told_where_slots_stand_idle_and_warned_of_where_work_waits() {

@@ -24,6 +24,11 @@ use crate::{
     patient::Fact,
 };
 
+/// Whether one runs: whether anybody holds a duty.
+pub(super) async fn is_running(patient: &Patient) -> Fact<bool> {
+    Ok(!holders(patient).await?.is_empty())
+}
+
 /// How long a coordinator that is well takes to make what is missing.
 const MADE_WITHIN: Duration = Duration::from_secs(5);
 

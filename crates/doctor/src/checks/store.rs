@@ -1,9 +1,9 @@
 //! Whether the store takes anything, and how much room there is.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use broker::{Kind, topology::inspect};
-use protocol::{byte_size::format as bytes, mark, topology::bucket_stream};
+use protocol::{byte_size::format as bytes, duration, mark, topology::bucket_stream};
 
 use super::Found;
 use crate::{Patient, finding::Finding};
@@ -16,6 +16,10 @@ const SHARE_PERCENT: u64 = 10;
 
 /// The part of the log lines that is left where they take the room.
 const LOGS_PART: u64 = 4;
+
+/// Retentions that are named, in seconds: from ten seconds to ten days.
+const RETENTIONS: [u64; 16] =
+    [10, 30, 60, 300, 600, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400, 172_800, 259_200, 432_000, 604_800, 864_000];
 
 /// How long the key lives that is written to learn whether the store takes it.
 const PROBE_TTL: Duration = Duration::from_secs(1);
@@ -61,28 +65,57 @@ async fn probe(patient: &Patient) -> Result<(), broker::Error> {
 /// Says what takes the room, and what gives some back without losing what was promised.
 async fn make_room(patient: &Patient, finding: Finding) -> Finding {
     let names = patient.names();
-    let mut largest: Vec<(&str, u64)> =
-        patient.streams().await.into_iter().map(|facts| (facts.stream.name.as_str(), facts.bytes)).collect();
-    largest.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-    let told: Vec<String> = largest
+    let facts = patient.streams().await;
+    let mut largest: Vec<(String, u64)> = facts
         .iter()
-        .take(3)
-        .filter(|(_, size)| *size > 0)
-        .map(|(name, size)| format!("{name} {}", bytes(*size)))
+        .map(|facts| (facts.stream.name.clone(), facts.bytes * facts.stream.replicas.max(1) as u64))
         .collect();
-    let finding = Finding { seen: format!("{}; the largest: {}", finding.seen, told.join(", ")), ..finding };
+    largest.sort_by_key(|(_, bytes)| Reverse(*bytes));
     let all: u64 = largest.iter().map(|(_, bytes)| bytes).sum();
+    let more = "give the server more (max_file_store, and reload it)";
+    let others = others(patient, &largest, all).await;
+    let finding = match &others {
+        Some(Others { bytes: held, largest }) => {
+            let listed = told(largest);
+            let listed = if listed.is_empty() { listed } else { format!(" ({listed})") };
+            let seen =
+                format!("{}; streams that are not this fleet's hold {} of it{listed}", finding.seen, bytes(*held));
+            Finding { seen, ..finding }
+        }
+        None => Finding { seen: format!("{}; the largest: {}", finding.seen, told(&largest)), ..finding },
+    };
+    if let Some(Others { largest, .. }) = others {
+        let whose = match largest.first() {
+            Some((name, _)) => format!("have whoever owns it keep less of {name}, which is not this fleet's"),
+            None => {
+                "have whoever owns them keep less; this user may not list them, or another account has them".to_owned()
+            }
+        };
+        return finding.remedy(format!("{more}, or {whose}: no retention of the fleet makes room"));
+    }
     let holds = |stream: &str| {
         largest.iter().find(|(name, _)| *name == stream).is_some_and(|(_, bytes)| percent(*bytes, all) >= SHARE_PERCENT)
     };
     // Events and log lines prove nothing: less of outcomes, dead letters or audit would cut short what was promised.
-    let more = "give the server more (max_file_store, and reload it)";
     let spare = largest.iter().find(|(name, _)| *name == names.events || *name == names.logs);
     match spare.filter(|(name, _)| holds(name)) {
         Some((name, _)) if *name == names.events => {
+            let (Ok(events), Ok(now)) = (patient.stream(name).await, patient.now().await) else {
+                return finding.remedy(more);
+            };
+            let age = events.first_at.and_then(|first| (now - first).to_std().ok()).unwrap_or_default();
+            let Some(kept) = shorter(age).map(duration::format) else {
+                return finding.remedy(format!(
+                    "{more}; what {name} has is too young for any retention: wait for half a minute, look again, and one is named"
+                ));
+            };
+            let usual = events.stream.max_age.map_or_else(|| "7d".to_owned(), duration::format);
             return finding
-                .remedy(format!("{more}, or keep less of {name}: a shorter retention makes room at once"))
-                .command("sortie topology apply --events-kept 1h");
+                .remedy(format!(
+                    "{more}, or keep less of {name} for a while: what is older than {kept} goes at once, and \
+                     `sortie topology apply --events-kept {usual}` sets it back"
+                ))
+                .command(format!("sortie topology apply --events-kept {kept}"));
         }
         Some((name, size)) => {
             return finding
@@ -101,6 +134,37 @@ async fn make_room(patient: &Patient, finding: Finding) -> Finding {
     finding.remedy(more)
 }
 
+/// What streams hold that are no part of this fleet.
+struct Others {
+    bytes: u64,
+    /// Those that may be listed, the largest first.
+    largest: Vec<(String, u64)>,
+}
+
+/// Them, where they hold more than the fleet does.
+async fn others(patient: &Patient, ours: &[(String, u64)], all: u64) -> Option<Others> {
+    let listed = inspect::stored_streams(patient.connection()).await.unwrap_or_default();
+    let is_ours = |name: &str| ours.iter().any(|(own, _)| own == name);
+    let mut largest: Vec<(String, u64)> = listed.into_iter().filter(|(name, _)| !is_ours(name)).collect();
+    largest.sort_by_key(|(_, bytes)| Reverse(*bytes));
+    let listed: u64 = largest.iter().map(|(_, bytes)| bytes).sum();
+    // What the account and the server hold tells of those that may not be listed.
+    let account = inspect::account(patient.connection()).await.map_or(0, |account| account.stored);
+    let server = patient.store().await.map_or(0, |store| store.stored);
+    let bytes = listed.max(account.max(server).saturating_sub(all));
+    (bytes > all).then_some(Others { bytes, largest })
+}
+
+fn told(largest: &[(String, u64)]) -> String {
+    let some = largest.iter().take(3).filter(|(_, size)| *size > 0);
+    some.map(|(name, size)| format!("{name} {}", bytes(*size))).collect::<Vec<_>>().join(", ")
+}
+
+/// A retention that lets about the older half go of what goes back so far; none where that is younger than any.
+fn shorter(age: Duration) -> Option<Duration> {
+    RETENTIONS.iter().rev().map(|seconds| Duration::from_secs(*seconds)).find(|kept| *kept <= age / 2)
+}
+
 fn percent(stored: u64, bound: u64) -> u64 {
     stored.saturating_mul(100) / bound.max(1)
 }
@@ -108,6 +172,15 @@ fn percent(stored: u64, bound: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shorter_retention_lets_the_older_half_go() {
+        for (age, kept) in
+            [(0, None), (19, None), (20, Some(10)), (240, Some(60)), (7_100, Some(1_800)), (7_200, Some(3_600))]
+        {
+            assert_eq!(shorter(Duration::from_secs(age)), kept.map(Duration::from_secs), "{age}");
+        }
+    }
 
     #[test]
     fn a_share_is_counted_without_overflow() {

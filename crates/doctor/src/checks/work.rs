@@ -101,7 +101,8 @@ fn abandoned(queue: &Queue, now: Timestamp) -> Option<Finding> {
             .about(capability)
             .remedy(format!(
                 "start an agent that serves {capability}: `sortie process agent-exec FILE` or `sortie process agent-http \
-                 FILE` with its definition, or the program that did; it is given all of that at once"
+                 FILE` with its definition, or the program that did; it is given all of that at once. If nobody ever will, \
+                 as the name is a mistake: `sortie cancel --capability {capability}` gives it up"
             ))
     })
 }
@@ -211,11 +212,15 @@ pub(super) async fn overdue(patient: &Patient) -> Found {
             late.entry(schedule.capability.as_ref()).or_default().push((&schedule.id, by));
         }
     }
-    Ok(late.into_iter().map(|(capability, late)| overdue_of(capability, &late)).collect())
+    if late.is_empty() {
+        return Ok(Vec::new());
+    }
+    let is_coordinated = super::coordinator::is_running(patient).await?;
+    Ok(late.into_iter().map(|(capability, late)| overdue_of(capability, &late, is_coordinated)).collect())
 }
 
 /// One cause keeps them all, so they are one finding.
-fn overdue_of(capability: Option<&Capability>, late: &[(&RequestId, Duration)]) -> Finding {
+fn overdue_of(capability: Option<&Capability>, late: &[(&RequestId, Duration)], is_coordinated: bool) -> Finding {
     let named: Vec<&str> = late.iter().take(NAMED_MAX).map(|(id, _)| id.as_str()).collect();
     let more = if late.len() > NAMED_MAX { " and others" } else { "" };
     let longest = late.iter().map(|(_, by)| by.as_secs()).max().unwrap_or_default();
@@ -233,6 +238,12 @@ fn overdue_of(capability: Option<&Capability>, late: &[(&RequestId, Duration)]) 
         Some(capability) => finding.about(capability),
         None => finding,
     };
+    if is_coordinated {
+        return finding.remedy(
+            "the coordinator that runs publishes them again, each minute and at once when the store has room: what keeps them is \
+             told by the other checks, store and streams first",
+        );
+    }
     finding
         .remedy("a coordinator publishes overdue schedules again, each minute and at once when the store has room")
         .command("sortie process coordinator")
@@ -247,13 +258,15 @@ mod tests {
         let ids: Vec<RequestId> = (0..20).map(|n| RequestId::parse(&format!("r{n}")).unwrap()).collect();
         let late: Vec<_> = ids.iter().zip(1..).map(|(id, second)| (id, Duration::from_secs(second))).collect();
         let pay = Capability::parse("pay").unwrap();
-        let found = overdue_of(Some(&pay), &late);
+        let found = overdue_of(Some(&pay), &late, false);
+        assert_eq!(found.command.as_deref(), Some("sortie process coordinator"));
+        assert_eq!(overdue_of(Some(&pay), &late, true).command, None);
         assert_eq!(found.about.as_deref(), Some("pay"));
         assert_eq!(
             found.seen,
             "pay: 20 requests should have been tried up to 20s ago, and their schedules have not fired: r0, r1, r2 and others"
         );
-        let one = overdue_of(Some(&pay), &late[..1]);
+        let one = overdue_of(Some(&pay), &late[..1], false);
         assert!(one.seen.ends_with("its schedule has not fired: r0"), "{}", one.seen);
     }
 }

@@ -9,8 +9,8 @@ pub const CREDENTIALS_ADVICE: &str = "say who you are with --user NAME and SORTI
                                       --nkey FILE, SORTIE_TOKEN or --context NAME; or have that one allowed to do it";
 
 /// What to do where the broker's store is full.
-pub const STORE_FULL_ADVICE: &str = "make room first: `sortie doctor` says what takes it, and the command that gives some back \
-                                     (`sortie topology apply --events-kept 1h`, `--logs-bytes-max 8MB`); then try again";
+pub const STORE_FULL_ADVICE: &str =
+    "make room first: `sortie doctor` says what takes it, and what gives some back; then try again";
 
 impl ExitError for Error {
     fn exit_code(&self) -> ExitCode {
