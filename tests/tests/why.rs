@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use broker::{PullEvent, PullInbox, PullRequest, topology};
-use client::{Answer, ErrorKind, Why, WhyAsk};
+use client::{Answer, ErrorKind, SentAgain, Why, WhyAsk, dead::Again};
 use coordinator::Coordinator;
 use protocol::{
-    BreakerName, Lane, Operator, RequestId, UniqueKey,
+    BreakerName, Lane, Operator, RequestId, Status, UniqueKey,
     breaker::State,
     desired::{LimitWish, PauseWish},
     time,
@@ -90,6 +90,12 @@ async fn how_it_ended_and_what_it_waits_for_by_its_own_subjects() -> Result<()> 
     because(&fleet, "done", |answer| *answer == Answer::Completed).await;
     let dead = because(&fleet, "fail", |answer| matches!(answer, Answer::Dead { .. })).await;
     assert!(matches!(&dead.answer, Answer::Dead { code, attempt: 1, .. } if code == "no_water"), "{dead:?}");
+    assert!(matches!(&dead.answer, Answer::Dead { sent_again: None, .. }), "{dead:?}");
+    // One that was sent again says so, and what became of that.
+    fleet.client.replay(&id("fail"), &Again::default()).await?;
+    let ended = |again: &SentAgain| again.status == Some(Status::Failed) && again.id != id("fail");
+    because(&fleet, "fail", |answer| matches!(answer, Answer::Dead { sent_again: Some(again), .. } if ended(again)))
+        .await;
     let again = because(&fleet, "again", |answer| matches!(answer, Answer::Scheduled { .. })).await;
     let Answer::Scheduled { due, attempt, after, .. } = &again.answer else { panic!("{again:?}") };
     assert_eq!((*attempt, after.as_deref(), again.lane), (2, Some("no_milk"), Some(NORMAL)));
@@ -245,7 +251,7 @@ async fn what_a_stranger_has_what_the_broker_gave_up_and_what_is_gone() -> Resul
     // Nobody says that it has it, and the broker says that somebody does.
     let delivery = take(&fleet, &consumer).await;
     let taken = why(&fleet, &asked).await;
-    assert_eq!((taken.answer, taken.besides), (Answer::Taken, Vec::new()));
+    assert_eq!((taken.answer, taken.besides), (Answer::Taken { silent: Vec::new() }, Vec::new()));
     // An extension is all that tells a program that lives from one that is gone: the broker notes it like a delivery.
     let moved = || async {
         let state = topology::consumer_state(&fleet.connection, &consumer.stream, &consumer.name).await.unwrap();

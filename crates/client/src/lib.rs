@@ -86,5 +86,5 @@ pub use self::runs::{EndedRun, Heard, LiveRun, PastRun, RunFilter, RunRecord, St
 pub use self::suspects::Suspect;
 pub use self::triggers::StoredTrigger;
 pub use self::watch::{Happening, Watcher};
-pub use self::why::{Answer, Why, WhyAsk};
+pub use self::why::{Answer, SentAgain, SilentAgent, Why, WhyAsk};
 pub use self::workflows::{Applied, StoredWorkflow};

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use protocol::{
-    BreakerName, Capability, InstanceId, Kind, Operator, RequestId, breaker, codes, time::Timestamp, topology::Source,
+    BreakerName, Capability, InstanceId, Kind, Operator, RequestId, Status, breaker, codes, time::Timestamp,
+    topology::Source,
 };
 use serde::Serialize;
 
@@ -65,6 +66,8 @@ pub enum Answer {
         message: String,
         /// The attempt that was the last.
         attempt: u32,
+        /// How it was sent again, last.
+        sent_again: Option<SentAgain>,
     },
     /// It was cancelled.
     Cancelled,
@@ -110,7 +113,10 @@ pub enum Answer {
     },
     /// It was delivered, and no agent that can be asked has it: an agent that cannot be asked runs it, or the one that had
     /// it is gone, and then it is delivered again once its deadline for acknowledging is over.
-    Taken,
+    Taken {
+        /// Agents that serve it and are connected, and do not answer: one of them hangs with it, where there are any.
+        silent: Vec<SilentAgent>,
+    },
     /// The broker gave it up: it was delivered as often as its consumer allows.
     GivenUp,
     /// Somebody paused the queue.
@@ -179,6 +185,30 @@ pub enum Answer {
         /// Whether that was all there is.
         was_all: bool,
     },
+}
+
+/// A dead letter's replay.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SentAgain {
+    /// The new request.
+    pub id: RequestId,
+    /// When it was sent, on the broker's clock.
+    pub at: Timestamp,
+    /// How it ended; none where it has not yet, or where that is no longer kept.
+    pub status: Option<Status>,
+}
+
+/// An agent that does not answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SilentAgent {
+    /// The agent.
+    pub instance: InstanceId,
+    /// What it is an instance of.
+    pub kind: Kind,
+    /// Where it runs.
+    pub host: String,
+    /// Its process there.
+    pub pid: u32,
 }
 
 /// Where a request lies in a queue.

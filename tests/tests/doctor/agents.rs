@@ -17,6 +17,10 @@ async fn an_agent_that_hangs() -> Result<()> {
     let fleet = Fleet::start().await?;
     let process = Start::new(env!("CARGO_BIN_EXE_test-worker")).ready(&fleet).await?;
     assert!(doctor(&fleet).await.of("answering").is_empty());
+    let lasts = json!({ "do": "sleep", "ms": 60_000 });
+    let receipt = fleet.client.request(&capability("work"), &lasts).submit().await?;
+    let id = receipt.id().as_str();
+    until("it runs", PATIENCE, || async { (why(&fleet, id).await == "running").then_some(()) }).await;
     process.signal(Signal::SIGSTOP)?;
     let finding = found(&fleet, "answering").await;
     let agent = fleet.client.agents().await?.remove(0);
@@ -24,6 +28,10 @@ async fn an_agent_that_hangs() -> Result<()> {
     assert!(seen(&finding).contains("does not answer: it hangs"), "{finding}");
     // Who does not hear any more is ended by its process id, which the remedy names.
     assert!(finding["remedy"].as_str().unwrap().contains(&format!("end process {}", agent.pid)), "{finding}");
+    // So is who waits for what it has in hand.
+    let told = sortie(&fleet, &["why", id]).await;
+    let told = String::from_utf8(told.stdout)?;
+    assert!(told.contains(agent.instance.as_str()) && told.contains(&format!("`kill -9 {}`", agent.pid)), "{told}");
     process.signal(Signal::SIGKILL)?;
     gone(&fleet, "answering").await;
     Ok(())
@@ -60,7 +68,9 @@ async fn work_in_the_hands_of_the_last_agent_that_hangs_is_told_also_when_its_en
     // Which process it was is known as soon as a coordinator has told that it is gone.
     until("it is named", PATIENCE, || async {
         let told = doctor(&fleet).await.of("unserved");
-        seen(told.first()?).contains(&format!("process {hung} on ")).then_some(())
+        let finding = told.first()?;
+        let is_ended = finding["remedy"].as_str()?.contains(&format!("`kill -9 {hung}`"));
+        (is_ended && seen(finding).contains(&format!("process {hung} on "))).then_some(())
     })
     .await;
     // What comes behind it is refused to whoever wants it served.

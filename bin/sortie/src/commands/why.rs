@@ -5,9 +5,9 @@ mod run;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use client::{Answer, Why, WhyAsk};
+use client::{Answer, SilentAgent, Why, WhyAsk};
 use process::{ExitCode, Problem};
-use protocol::{Capability, Origin, RequestId, breaker::State, duration, time, time::Timestamp};
+use protocol::{Capability, Origin, RequestId, Status, breaker::State, codes, duration, time, time::Timestamp};
 
 use crate::{
     commands::{outcome::printable, queues::age},
@@ -89,8 +89,18 @@ fn sentence(why: &Why, answer: &Answer, now: Timestamp) -> String {
     match answer {
         Answer::Completed => "is done".to_owned(),
         Answer::Failed { code, message } => format!("failed: {}", printable(&format!("{code}: {message}"))),
-        Answer::Dead { code, message, attempt } => {
-            format!("was given up after attempt {attempt}: {}", printable(&format!("{code}: {message}")))
+        Answer::Dead { code, message, attempt, sent_again } => {
+            let given_up =
+                format!("was given up after attempt {attempt}: {}", printable(&format!("{code}: {message}")));
+            match sent_again {
+                Some(again) => format!(
+                    "{given_up}\n  it was sent again {} ago as {}, which {}",
+                    age(again.at, now),
+                    again.id,
+                    became(again.status)
+                ),
+                None => given_up,
+            }
         }
         Answer::Cancelled => "was cancelled".to_owned(),
         Answer::Expired => "expired: its deadline passed before it was done".to_owned(),
@@ -112,7 +122,20 @@ fn sentence(why: &Why, answer: &Answer, now: Timestamp) -> String {
             }
             (None, None) => format!("waits for attempt {attempt}, and keeps its key meanwhile"),
         },
-        Answer::Taken => {
+        Answer::Taken { silent } if !silent.is_empty() => {
+            let named = |agent: &SilentAgent| {
+                format!("{} {} (process {} at {})", agent.kind, agent.instance, agent.pid, agent.host)
+            };
+            let named: Vec<String> = silent.iter().map(named).collect();
+            match named.as_slice() {
+                [one] => format!("was delivered, and {one} may have it: it is connected and does not answer"),
+                several => {
+                    let several = several.join(", ");
+                    format!("was delivered, and one of these may have it, which are connected and do not answer: {several}")
+                }
+            }
+        }
+        Answer::Taken { .. } => {
             "was delivered, but no agent that can be asked has it: one that cannot be asked runs it, or it is \
                           delivered again soon because the one that had it is gone"
                 .to_owned()
@@ -162,6 +185,16 @@ fn sentence(why: &Why, answer: &Answer, now: Timestamp) -> String {
     }
 }
 
+fn became(status: Option<Status>) -> &'static str {
+    match status {
+        Some(Status::Completed) => "is done",
+        Some(Status::Failed) => "failed too",
+        Some(Status::Cancelled) => "was cancelled",
+        Some(Status::Expired) => "expired",
+        None => "has no outcome that is kept",
+    }
+}
+
 fn count(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
@@ -201,6 +234,13 @@ fn advice(why: &Why, now: Timestamp) -> String {
         Answer::Completed | Answer::Failed { .. } | Answer::Cancelled | Answer::Expired => {
             format!("`sortie outcome {id}` shows how it ended")
         }
+        Answer::Dead { sent_again: Some(again), .. } => {
+            format!("`sortie why {}` says more of that, `sortie dead show {id}` tells the whole story", again.id)
+        }
+        Answer::Dead { code, .. } if code == codes::POISON => format!(
+            "`sortie dead show {id}` tells the whole story; as it is it would kill again: `sortie dead edit {id}` sends it \
+             with another body"
+        ),
         Answer::Dead { .. } => {
             format!("`sortie dead show {id}` tells the whole story, `sortie dead replay {id}` sends it again")
         }
@@ -213,7 +253,12 @@ fn advice(why: &Why, now: Timestamp) -> String {
         Answer::Running { .. } => {
             format!("`sortie outcome {id} --follow` shows its progress, `{cancel}` stops it")
         }
-        Answer::Taken => {
+        Answer::Taken { silent } if !silent.is_empty() => {
+            let ended: Vec<String> =
+                silent.iter().map(|agent| format!("`kill -9 {}` at {}", agent.pid, agent.host)).collect();
+            format!("one that hangs is ended by {}; what it had in hand comes back by itself", ended.join(", "))
+        }
+        Answer::Taken { .. } => {
             format!("`sortie why {id}` asks again; `sortie agents list --capability {capability}` shows who serves it")
         }
         Answer::GivenUp => {

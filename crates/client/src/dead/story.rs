@@ -38,6 +38,12 @@ impl Client {
     pub async fn dead_story(&self, id: &RequestId) -> Result<Option<Story>, Error> {
         let Some(stored) = self.dead_letter(id).await? else { return Ok(None) };
         let replay_of = stored.headers.get(header::REPLAY_OF).and_then(|text| RequestId::parse(text).ok());
+        let followed = self.followed(id).await?;
+        Ok(Some(Story { stored, replay_of, followed }))
+    }
+
+    /// The replays of a letter, and of those that were given up again, in the order in which they were sent.
+    pub(crate) async fn followed(&self, id: &RequestId) -> Result<Vec<Followed>, Error> {
         let mut replays: Vec<Replay> = Vec::new();
         let mut open = VecDeque::from([id.clone()]);
         while let Some(id) = open.pop_front()
@@ -55,8 +61,7 @@ impl Client {
             let at = outcomes.iter().position(|outcome| outcome.id == *id)?;
             Some(outcomes.swap_remove(at))
         };
-        let followed = replays.into_iter().map(|replay| Followed { outcome: take(&replay.request), replay }).collect();
-        Ok(Some(Story { stored, replay_of, followed }))
+        Ok(replays.into_iter().map(|replay| Followed { outcome: take(&replay.request), replay }).collect())
     }
 
     /// The outcomes that there are, with one read.

@@ -17,7 +17,7 @@ pub(super) fn decide(place: &Place) -> (Answer, Vec<Answer>) {
             None if place.queue.running == 0 => Some(Answer::GivenUp),
             // Nobody has it any more: that nobody serves it is the answer.
             None if place.queue.service == Service::Unserved => None,
-            None => Some(Answer::Taken),
+            None => Some(Answer::Taken { silent: Vec::new() }),
         });
     }
     all.extend(kept_back(&place.queue, place.was_delivered));

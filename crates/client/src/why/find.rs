@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use broker::{StoredMessage, topology};
+use broker::{Kind, StoredMessage, topology};
 use futures_util::{StreamExt, stream};
 use protocol::{
-    Capability, InstanceId, Origin, Request, RequestId, Status, Subject,
+    Capability, Origin, Request, RequestId, Status, Subject,
     control::{InHand, Inspection},
     limits,
     mark::{UniqueTries, tries_key},
@@ -15,7 +15,7 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-use super::{Answer, Place, Why, WhyAsk, decide::decide};
+use super::{Answer, Place, SentAgain, SilentAgent, Why, WhyAsk, decide::decide};
 use crate::{Client, Error, QueuesAsk, queues::id_of_sequence};
 
 /// Agents that are asked at once, and how long one may take: who is alive answers within milliseconds.
@@ -30,6 +30,13 @@ struct Found {
     capability: Capability,
     source: Source,
     message: StoredMessage,
+}
+
+/// What an agent says of a request.
+enum Asked<'a> {
+    Has(Box<(AgentEntry, InHand)>),
+    HasNot,
+    Silent(&'a AgentEntry),
 }
 
 /// How far queues were read.
@@ -59,7 +66,8 @@ impl Client {
         };
         let issued = issued.and_then(|message| self.place_of(message));
         let capability = issued.as_ref().map(|found| &found.capability).or(ask.capability.as_ref());
-        if let Some((agent, in_hand)) = self.who_has(id, capability).await? {
+        let (holder, silent) = self.who_has(id, capability).await?;
+        if let Some((agent, in_hand)) = holder {
             return self.with_deaths(running(id, &agent, in_hand)).await;
         }
         let scan = match (issued, id.origin()) {
@@ -69,7 +77,12 @@ impl Client {
             (None, _) => self.scan(id, ask).await?,
         };
         if let Some(found) = scan.found {
-            return self.with_deaths(self.why_in_queue(id, found).await?).await;
+            let mut why = self.why_in_queue(id, found).await?;
+            if let Answer::Taken { silent: named } = &mut why.answer {
+                let serves = |agent: &&AgentEntry| why.capability.as_ref().is_none_or(|what| agent.serves(what));
+                named.extend(silent.iter().filter(serves).map(SilentAgent::of));
+            }
+            return self.with_deaths(why).await;
         }
         // It may have gone on while it was looked for.
         if let Some(why) = self.why_by_subject(id).await? {
@@ -98,7 +111,13 @@ impl Client {
         if let Some(stored) = self.stored_letter(id).await? {
             let letter = stored.letter;
             let (code, message) = (letter.failure.code, letter.failure.message);
-            let answer = Answer::Dead { code, message, attempt: letter.attempt };
+            let last = self.followed(id).await?.pop();
+            let sent_again = last.map(|last| SentAgain {
+                id: last.replay.request,
+                at: last.replay.at,
+                status: last.outcome.map(|outcome| outcome.status),
+            });
+            let answer = Answer::Dead { code, message, attempt: letter.attempt, sent_again };
             return Ok(Some(why(Some(letter.capability), Some(Source::Lane(letter.lane)), answer)));
         }
         if let Some(outcome) = outcome {
@@ -138,33 +157,41 @@ impl Client {
         Some(Found { capability, source, message })
     }
 
-    /// Asks the agents that may have it.
+    /// Asks the agents that may have it: who has it, and, as far as it was asked, who is connected and does not answer.
     async fn who_has(
         &self,
         id: &RequestId,
         capability: Option<&Capability>,
-    ) -> Result<Option<(AgentEntry, InHand)>, Error> {
+    ) -> Result<(Option<(AgentEntry, InHand)>, Vec<AgentEntry>), Error> {
         let mut agents = self.agents().await?;
         let is_there = |agent: &AgentEntry| !matches!(agent.state, State::Stopped | State::Failed);
         agents.retain(|agent| is_there(agent) && capability.is_none_or(|capability| agent.serves(capability)));
-        let asked: Vec<_> = agents.iter().map(|agent| self.inspect_for(&agent.instance, id)).collect();
+        let asked: Vec<_> = agents.iter().map(|agent| self.inspect_for(agent, id)).collect();
         let mut answers = stream::iter(asked).buffer_unordered(ASKED_AT_ONCE);
+        let mut silent = Vec::new();
         while let Some(answer) = answers.next().await {
-            if answer.is_some() {
-                return Ok(answer);
+            match answer {
+                Asked::Has(holder) => return Ok((Some(*holder), silent)),
+                Asked::HasNot => {}
+                Asked::Silent(agent) => silent.push(agent.clone()),
             }
         }
-        Ok(None)
+        silent.sort_by(|one, other| one.instance.cmp(&other.instance));
+        Ok((None, silent))
     }
 
-    /// An agent that does not answer, or says something else, has nothing that is known of.
-    async fn inspect_for(&self, instance: &InstanceId, id: &RequestId) -> Option<(AgentEntry, InHand)> {
-        let subject =
-            Subject::Control { instance: Some(instance.clone()), verb: Verb::Inspect }.render(self.namespace());
-        let answer = self.connection().request(subject, None, Default::default(), ANSWERED_WITHIN).await.ok()?;
-        let inspection: Inspection = serde_json::from_slice(&answer.body).ok()?;
-        let in_hand = inspection.in_hand.into_iter().find(|in_hand| in_hand.id == *id)?;
-        Some((inspection.entry, in_hand))
+    /// An agent that is not connected, or says something else, has nothing that is known of.
+    async fn inspect_for<'a>(&self, agent: &'a AgentEntry, id: &RequestId) -> Asked<'a> {
+        let subject = Subject::Control { instance: Some(agent.instance.clone()), verb: Verb::Inspect };
+        let subject = subject.render(self.namespace());
+        let answer = match self.connection().request(subject, None, Default::default(), ANSWERED_WITHIN).await {
+            Ok(answer) => answer,
+            Err(error) if error.kind() == Kind::TimedOut => return Asked::Silent(agent),
+            Err(_) => return Asked::HasNot,
+        };
+        let Ok(inspection) = serde_json::from_slice::<Inspection>(&answer.body) else { return Asked::HasNot };
+        let in_hand = inspection.in_hand.into_iter().find(|in_hand| in_hand.id == *id);
+        in_hand.map_or(Asked::HasNot, |in_hand| Asked::Has(Box::new((inspection.entry, in_hand))))
     }
 
     /// Reads the lanes, first to last, until it is found or the bound is reached. Unique work has ids by sequence.
@@ -254,6 +281,13 @@ impl Client {
         let tries = entry.and_then(|entry| serde_json::from_slice::<UniqueTries>(entry.value.as_deref()?).ok());
         let code = |tries: &UniqueTries| tries.failures.last().map(|failure| failure.code.clone());
         Ok(tries.map(|tries| (tries.attempt, code(&tries), tries.snoozed_for)))
+    }
+}
+
+impl SilentAgent {
+    fn of(agent: &AgentEntry) -> Self {
+        let AgentEntry { instance, kind, host, pid, .. } = agent.clone();
+        Self { instance, kind, host, pid }
     }
 }
 

@@ -58,7 +58,11 @@ pub(super) async fn unserved(patient: &Patient) -> Found {
                     Some(agent) => {
                         let AgentEntry { kind, instance, host, pid, .. } = agent;
                         let seen = format!("{}; {kind} {instance} did, process {pid} on {host}", finding.seen);
-                        Finding { seen, ..finding }
+                        let remedy = finding.remedy.unwrap_or_default();
+                        let remedy = format!(
+                            "{remedy}. Where process {pid} still stands on {host}, it hangs: end it first (`kill -9 {pid}`)"
+                        );
+                        Finding { seen, remedy: Some(remedy), ..finding }
                     }
                     None => finding,
                 });

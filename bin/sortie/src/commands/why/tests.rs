@@ -1,5 +1,7 @@
 use protocol::{BreakerName, InstanceId, Kind, Lane, Operator, topology::Source};
 
+use client::SentAgain;
+
 use super::*;
 
 fn at(second: u32) -> Timestamp {
@@ -20,10 +22,27 @@ fn every_answer_is_a_sentence_with_what_helps_next() {
         let name = BreakerName::parse("bank").unwrap();
         Answer::BreakerOpen { name, state, until, after: text("bank_down") }
     };
+    let dead = |code: &str, again: Option<Option<Status>>| {
+        let id = RequestId::parse("order-18").unwrap();
+        let sent_again = again.map(|status| SentAgain { id, at: at(5), status });
+        Answer::Dead { code: code.to_owned(), message: "page 7 of 3".to_owned(), attempt: 3, sent_again }
+    };
+    let silent = |pids: &[u32]| {
+        let agent = |pid: &u32| SilentAgent {
+            instance: InstanceId::parse(&format!("ins_{pid}")).unwrap(),
+            kind: Kind::parse("resizer").unwrap(),
+            host: "box".to_owned(),
+            pid: *pid,
+        };
+        Answer::Taken { silent: pids.iter().map(agent).collect() }
+    };
     let answers = [
         Answer::Completed,
         Answer::Failed { code: "no_such_page".to_owned(), message: "page 7 of 3".to_owned() },
-        Answer::Dead { code: "no_such_page".to_owned(), message: "page 7 of 3".to_owned(), attempt: 3 },
+        dead("no_such_page", None),
+        dead("poison", None),
+        dead("poison", Some(None)),
+        dead("poison", Some(Some(Status::Completed))),
         Answer::Cancelled,
         Answer::Expired,
         scheduled(None, None, 30),
@@ -40,7 +59,9 @@ fn every_answer_is_a_sentence_with_what_helps_next() {
             since: at(3),
         },
         Answer::Retrying { attempt: 2, after: text("bank_busy"), put_off_for: None },
-        Answer::Taken,
+        silent(&[]),
+        silent(&[7]),
+        silent(&[7, 8]),
         Answer::GivenUp,
         pause(Some("ann"), None),
         pause(None, Some(at(40))),
