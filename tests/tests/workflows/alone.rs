@@ -66,30 +66,6 @@ async fn log_digest_counts_every_log_and_merges_what_could_be_counted() -> Resul
 }
 
 #[tokio::test]
-async fn nightly_closes_every_day_that_was_missed_and_each_once() -> Result<()> {
-    let site = Site::with_commands("books.agent.yaml", "close-day", "BOOKS_DIR").await?;
-    let nightly = site.apply(&["nightly.yaml"]).await?;
-    let sales = site.path().join("sales");
-    fs::create_dir(&sales)?;
-    for (day, amounts) in [("2026-01-07", "100\n250\n"), ("2026-01-08", ""), ("2026-01-09", "42\n")] {
-        fs::write(sales.join(day), amounts)?;
-    }
-    // A day that is not over yet, however late this test runs.
-    fs::write(sales.join("9999-01-01"), "1\n")?;
-    fs::create_dir(site.path().join("closed"))?;
-    fs::write(site.path().join("closed/2026-01-07"), "350\n")?;
-    let over = site.run(&nightly, "night-1", &json!(null)).await?;
-    assert_eq!(over.output(), json!({ "days": ["2026-01-08", "2026-01-09"], "cents": 42 }));
-    assert_eq!(over.outcomes(), ["days.0", "close.0", "close.1"], "the oldest first");
-    assert_eq!(site.event("books.closed").await?, json!({ "days": ["2026-01-08", "2026-01-09"] }));
-    assert_eq!(site.lines("closed/2026-01-09"), ["42"]);
-    let again = site.run(&nightly, "night-2", &json!(null)).await?;
-    assert_eq!(again.output(), json!({ "days": [], "cents": 0 }));
-    assert_eq!(again.outcomes(), ["days.0"]);
-    Ok(())
-}
-
-#[tokio::test]
 async fn release_is_a_chain_whose_last_link_answers_the_first() -> Result<()> {
     let site = Site::with_commands("release.agent.yaml", "index-site", "RELEASE_DIR").await?;
     let chain = ["release.yaml", "release-pack.yaml", "release-publish.yaml", "release-index.yaml"];

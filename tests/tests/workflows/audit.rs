@@ -57,7 +57,7 @@ async fn a_report_on_secrets_waits_for_somebody_who_approves() -> Result<()> {
     let report = site.path().join("reports/mine.md");
     assert!(!report.exists(), "nobody has approved");
     raw::publish(&site.fleet, "fleet.run.audit-2.signal.approve", &[], r#"{"approved":true,"by":"ann"}"#).await?;
-    let over = site.over(&started).await?;
+    let over = site.over(started.run()).await?;
     assert_eq!((&over.output()["secrets"], &over.output()["report"]["name"]), (&json!(1), &json!("mine.md")));
     let text = fs::read_to_string(report)?;
     assert!(text.contains("| `config.env` | 2 | AWS access key |") && text.contains("Approved by ann."), "{text}");
@@ -73,7 +73,7 @@ async fn a_report_that_is_not_approved_is_not_written() -> Result<()> {
     let started = site.start(&audit, "audit-3", &json!({ "path": sources })).await?;
     site.has_fact(&started, "timer.gate~0").await;
     raw::publish(&site.fleet, "fleet.run.audit-3.signal.approve", &[], r#"{"approved":false,"by":"ann"}"#).await?;
-    let over = site.over(&started).await?;
+    let over = site.over(started.run()).await?;
     assert_eq!((over.outcome.status, &over.output()["report"]), (Status::Completed, &Value::Null));
     assert_eq!(fs::read_dir(site.path().join("reports"))?.count(), 0);
     Ok(())

@@ -3,6 +3,7 @@
 
 mod alone;
 mod audit;
+mod night;
 mod shop;
 mod site;
 mod waits;

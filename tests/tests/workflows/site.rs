@@ -1,6 +1,7 @@
 //! A fleet of processes: a coordinator, and the agents that a shipped workflow needs.
 
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Stdio,
@@ -9,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use client::{RunRecord, StartedRun};
-use protocol::{Outcome, RunId, WorkflowName};
+use protocol::{Outcome, RequestId, RunId, WorkflowName};
 use serde_json::Value;
 use sortie_tests::{Fleet, PATIENCE, binaries, process::WorkerProcess, program, until};
 use tempfile::TempDir;
@@ -37,6 +38,14 @@ pub(crate) fn shipped(file: &str) -> PathBuf {
     binaries::workspace().join("bin/sortie/workflows").join(file)
 }
 
+/// Commands of agents find the command line, as where it is installed.
+#[allow(clippy::disallowed_methods, reason = "the test hands its own path on")]
+fn path_with_ours() -> OsString {
+    let ours = binaries::path("sortie").parent().map(Path::to_path_buf);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(ours.into_iter().chain(std::env::split_paths(&path))).unwrap()
+}
+
 impl Site {
     /// With an agent of a shipped file, which finds the folder in a variable.
     pub(crate) async fn with_commands(file: &str, serves: &str, variable: &str) -> Result<Self> {
@@ -54,7 +63,13 @@ impl Site {
     }
 
     fn of(fleet: &Fleet, mut command: Command) -> Command {
-        command.env("SORTIE_SERVER", fleet.url()).env("SORTIE_LOG", "warn").stdin(Stdio::null()).kill_on_drop(true);
+        command
+            .env("PATH", path_with_ours())
+            .env("NATS_URL", fleet.url())
+            .env("SORTIE_SERVER", fleet.url())
+            .env("SORTIE_LOG", "warn")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
         command
     }
 
@@ -104,15 +119,15 @@ impl Site {
     /// Starts a run, and waits until it is over.
     pub(crate) async fn run(&self, workflow: &WorkflowName, id: &str, input: &Value) -> Result<Over> {
         let started = self.start(workflow, id, input).await?;
-        self.over(&started).await
+        self.over(started.run()).await
     }
 
     /// Waits until a run is over and told.
-    pub(crate) async fn over(&self, started: &StartedRun) -> Result<Over> {
-        let outcome = started.outcome(BOUND).await?;
+    pub(crate) async fn over(&self, run: &RunId) -> Result<Over> {
+        let outcome = self.fleet.client.wait(&RequestId::from(run), BOUND).await?;
         // The summary comes behind the outcome.
         let record = until("the run is told", BOUND, || async {
-            let record = self.fleet.client.run_record(started.run()).await.ok()??;
+            let record = self.fleet.client.run_record(run).await.ok()??;
             matches!(record, RunRecord::Ended(_)).then_some(record)
         })
         .await;

@@ -17,7 +17,7 @@ async fn a_manager_who_approves_in_time_is_all_it_takes() -> Result<()> {
     let started = site.start(&expense, "chair", &input).await?;
     site.has_fact(&started, "timer.manager~0").await;
     raw::publish(&site.fleet, "fleet.run.chair.signal.manager", &[], r#"{"approved":true,"by":"bob"}"#).await?;
-    let over = site.over(&started).await?;
+    let over = site.over(started.run()).await?;
     assert_eq!(over.output(), json!({ "paid": true, "by": "bob" }));
     assert_eq!(over.outcomes(), ["ask.0", "pay.0"]);
     assert_eq!(site.lines("paid"), ["ann 4200"]);
@@ -33,7 +33,7 @@ async fn a_silent_manager_is_passed_over_and_the_director_decides() -> Result<()
     let started = site.start(&expense, "desk", &input).await?;
     site.has_fact(&started, "timer.director~0").await;
     raw::publish(&site.fleet, "fleet.run.desk.signal.director", &[], r#"{"approved":false,"by":"eve"}"#).await?;
-    let over = site.over(&started).await?;
+    let over = site.over(started.run()).await?;
     assert_eq!(over.output(), json!({ "paid": false, "by": "eve" }));
     assert_eq!(over.outcomes(), ["ask.0", "escalate.0", "refuse.0"]);
     let happened = |fact: &str| over.facts.iter().position(|name| name == fact).context(fact.to_owned());
@@ -51,7 +51,7 @@ async fn a_build_is_looked_at_until_it_has_ended() -> Result<()> {
     let started = site.start(&build, "build-1", &json!({ "build": "main-42" })).await?;
     site.has_fact(&started, "timer.watch~2").await;
     fs::write(site.path().join("main-42/result"), "passed\n")?;
-    let over = site.over(&started).await?;
+    let over = site.over(started.run()).await?;
     let looks = over.outcomes().iter().filter(|outcome| outcome.starts_with("watch.")).count();
     assert!(looks >= 3, "{:?}", over.facts);
     assert_eq!(over.output(), json!({ "state": "passed", "looks": looks }));

@@ -176,13 +176,12 @@ impl Story<'_> {
                 problem = fleet.failed() => return Err(problem),
                 _ = summed.changed(), if beside.is_none() => {}
             }
-            if loss.is_none() && KILLED_AT * examined >= count {
+            let asks = beside.is_some() && waits.is_some();
+            if loss.is_none() && (asks || KILLED_AT * examined >= count) {
                 loss = Some(self.lose(fleet, files, examined));
             }
-            // Not while things still happen that are told meanwhile.
-            if beside.is_some()
-                && let Some(secrets) = waits.take()
-            {
+            // Not before all is told that is told meanwhile.
+            if asks && let Some(secrets) = waits.take() {
                 self.consent(&audit, &secrets).await?;
             }
             let message = match &loss {
