@@ -46,8 +46,8 @@ pub(crate) struct Audit {
 /// What is seen of a run.
 #[derive(Debug)]
 pub(crate) enum Sight {
-    /// So many files are examined.
-    Examined(usize),
+    /// Something that changes only what [`Audit::examined`] says.
+    Progress,
     /// It waits for somebody to approve, because of these.
     Waits(Vec<Secret>),
     /// It is over.
@@ -94,6 +94,11 @@ impl Audit {
         &self.run
     }
 
+    /// So many files are examined, as far as was seen.
+    pub(crate) fn examined(&self) -> usize {
+        self.examined
+    }
+
     /// What happens next. May be dropped and called again.
     ///
     /// # Errors
@@ -113,7 +118,7 @@ impl Audit {
             let secrets = if waits { self.secrets().await? } else { Vec::new() };
             self.seen = facts.last().map_or(self.seen, |fact| fact.sequence);
             self.examined += events.iter().filter(|event| examined(event).is_some()).count();
-            return Ok(if waits { Sight::Waits(secrets) } else { Sight::Examined(self.examined) });
+            return Ok(if waits { Sight::Waits(secrets) } else { Sight::Progress });
         }
     }
 

@@ -162,13 +162,13 @@ impl Story<'_> {
             heard.send_replace(count);
         });
         tokio::pin!(asking);
-        let (mut beside, mut over, mut loss, mut examined) = (None, None, None, 0);
+        let (mut beside, mut over, mut loss) = (None, None, None);
         let mut waits = None;
         while beside.is_none() || over.is_none() {
             tokio::select! {
                 answers = &mut asking, if beside.is_none() => beside = Some(answers?),
                 sight = audit.next(), if over.is_none() => match sight? {
-                    Sight::Examined(files) => examined = files,
+                    Sight::Progress => {}
                     Sight::Waits(secrets) => waits = Some(secrets),
                     Sight::Over(audited) => over = Some(audited),
                 },
@@ -176,6 +176,7 @@ impl Story<'_> {
                 problem = fleet.failed() => return Err(problem),
                 _ = summed.changed(), if beside.is_none() => {}
             }
+            let examined = audit.examined();
             let asks = beside.is_some() && waits.is_some();
             if loss.is_none() && (asks || KILLED_AT * examined >= count) {
                 loss = Some(self.lose(fleet, files, examined));
