@@ -21,7 +21,7 @@ pub struct Plan {
     pub workflow: WorkflowName,
     /// Its semantic version.
     pub version: String,
-    /// The capability whose requests start it too, answered as an agent would.
+    /// The capability whose requests are to start it too. Nobody carries that out yet.
     pub serves: Option<Capability>,
     /// The JSON Schema of its input.
     pub input: Option<Value>,

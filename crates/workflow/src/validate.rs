@@ -50,11 +50,10 @@ pub fn validate(text: &str, world: &World<'_>) -> Report {
             None => warnings.push(located.fault(&below(&pointer, key), unknown(&target))),
         }
     }
-    if let Some(plan) = &found.plan
-        && let Some(capability) = &plan.serves
-        && (world.capability)(capability).is_some()
-    {
-        let message = format!("agents serve `{capability}` already; it is either them or this workflow");
+    if let Some(capability) = found.plan.as_ref().and_then(|plan| plan.serves.as_ref()) {
+        let message = format!(
+            "no coordinator starts runs for requests of `{capability}` yet: this says nothing so far; let an agent ask for the run"
+        );
         warnings.push(located.fault("/serves", message));
     }
     found.faults.sort_by_key(|fault| (fault.line, fault.column));

@@ -83,7 +83,10 @@ fn who_is_not_known_is_warned_of() {
     let report = validate(&format!("serves: echo\n{HEAD}  a: {{ call: echo }}"), &world());
     assert_eq!(
         lines(&report.warnings),
-        ["1:1: serves: agents serve `echo` already; it is either them or this workflow"]
+        [
+            "1:1: serves: no coordinator starts runs for requests of `echo` yet: this says nothing so far; let an agent ask for \
+             the run"
+        ]
     );
     assert!(report.plan.is_some());
 }

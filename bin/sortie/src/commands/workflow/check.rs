@@ -70,7 +70,7 @@ pub(super) async fn found(files: &[PathBuf], whom: Whom, session: &Session) -> R
     let (mut right, mut faults) = (Vec::new(), Vec::new());
     for (path, text) in &texts {
         let report = known.judge(text, whom);
-        for warning in report.warnings.iter().filter(|_| whom == Whom::Fleet) {
+        for warning in &report.warnings {
             eprintln!("{}:{warning} (a warning)", path.display());
         }
         faults.extend(report.faults.iter().map(|fault| format!("{}:{fault}", path.display())));
