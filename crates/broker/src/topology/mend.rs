@@ -11,7 +11,8 @@ use crate::{
 
 /// Changes what differs of a consumer that is there; what operators steer (`max_ack_pending`, a pause) stays as it is.
 ///
-/// Measured on 2.15.1: `ack_wait`, `max_deliver`, the filter and the time of a pin are changed in place, and what is in hand stays in hand.
+/// Measured on 2.15.1: `ack_wait`, `max_deliver` and the filter are changed in place, and what is in hand stays in hand. The
+/// time of a pin is sent along; that was not tried.
 /// `max_waiting` is not (10012). A message whose deliveries are exhausted does not come back by a higher `max_deliver`.
 ///
 /// # Errors

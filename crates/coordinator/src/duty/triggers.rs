@@ -106,40 +106,35 @@ impl Triggers {
         Ok(Duration::ZERO)
     }
 
-    /// Reads the triggers, if one is another than before. The leader is asked, because a replica may be behind.
+    /// Reads the triggers, if one is another than before. The leader says which revision is the last; what was read counts
+    /// only if it goes that far, markers of what was removed included, because a replica may be behind.
     async fn read(&mut self) -> Result<(), Error> {
-        let stream = bucket_stream(&self.post.names.config);
-        let keys = bucket_subject(&self.post.names.config, trigger::KEYS);
+        let bucket = &self.post.names.config;
+        let (stream, keys) = (bucket_stream(bucket), bucket_subject(bucket, trigger::KEYS));
         let last = self.post.reader.last_sequence_at_leader(&stream, &keys).await?;
         let revision = last.map_or(0, |(sequence, _)| sequence);
         if revision == self.revision {
             return Ok(());
         }
-        let entries = self.post.configuration.list(trigger::KEYS).await?;
-        let read = entries.iter().map(|entry| entry.revision).max().unwrap_or_default();
+        let latest = self.post.reader.last_of_each(&stream, &[keys]).await?;
+        if latest.iter().map(|message| message.sequence).max().unwrap_or_default() < revision {
+            return Err(Error::new(Kind::TimedOut, "the triggers are not read yet"));
+        }
+        let before_key = bucket_subject(bucket, "");
         let mut known = BTreeMap::new();
-        for entry in entries {
-            let Some(name) = trigger::name_of(&entry.key) else { continue };
-            let before = self.known.remove(&name).filter(|known| known.revision == entry.revision);
-            let compiled = before.unwrap_or_else(|| {
-                let trigger = compile(&name, entry.value.as_deref().unwrap_or_default());
-                Known { revision: entry.revision, trigger }
-            });
+        for message in latest {
+            let Some(name) = message.subject.strip_prefix(&before_key).and_then(trigger::name_of) else { continue };
+            if message.headers.get(header::KV_OPERATION).is_some() {
+                known.remove(&name);
+                continue;
+            }
+            let before = self.known.remove(&name).filter(|known| known.revision == message.sequence);
+            let compiled =
+                before.unwrap_or_else(|| Known { revision: message.sequence, trigger: compile(&name, &message.body) });
             known.insert(name, compiled);
         }
-        self.known = known;
-        // A list that is behind is read again; what was removed leaves a marker that no list has.
-        let is_whole = read == revision || self.is_marker(&stream, revision).await?;
-        self.revision = if is_whole { revision } else { 0 };
-        match is_whole {
-            true => Ok(()),
-            false => Err(Error::new(Kind::TimedOut, "the triggers are not read yet")),
-        }
-    }
-
-    async fn is_marker(&self, stream: &str, revision: u64) -> Result<bool, Error> {
-        let found = self.post.reader.by_sequence(stream, revision).await?;
-        Ok(found.is_none_or(|message| message.headers.get(header::KV_OPERATION).is_some()))
+        (self.known, self.revision) = (known, revision);
+        Ok(())
     }
 
     async fn handle(&self, delivery: &Delivery) {

@@ -4,7 +4,7 @@
 use broker::{Disposition, Error, Kind, Outgoing, Settled, topology};
 use futures_util::{TryStreamExt, stream};
 use protocol::{
-    Failure, Outcome, RequestId, RunFact, RunTimer, Status, StepName, Subject, codes,
+    Failure, Outcome, RequestId, RunFact, Status, StepName, Subject, codes,
     control::CancelNotice,
     event,
     run::sub_run_of,
@@ -126,7 +126,6 @@ impl Carrier<'_> {
     async fn set_timer(&self, timer: &TimerName, due: Timestamp) -> Result<(), Error> {
         let (run, namespace) = (self.log.state.run(), self.means.post.namespace());
         let subject = |fact| Subject::Run { run: run.clone(), fact }.render(namespace);
-        let timer = run_timer(timer);
         let (place, target) = (subject(RunFact::Timer(timer.clone())), subject(RunFact::TimerFired(timer.clone())));
         let outgoing = broker::scheduled_at(Outgoing::new(place, ""), due, &target);
         // A second one of the same name would replace the first, and fire at once where that has fired.
@@ -140,7 +139,7 @@ impl Carrier<'_> {
             post.namespace(),
             Some(self.log.partition),
             self.log.state.run(),
-            &RunFact::Timer(run_timer(timer)),
+            &RunFact::Timer(timer.clone()),
         );
         self.check()?;
         topology::purge(&post.connection, &post.names.runs, &filter, None).await.map(|_| ())
@@ -179,12 +178,5 @@ impl Carrier<'_> {
             true => Ok(()),
             false => Err(Error::new(Kind::Fenced, "the partition is another's")),
         }
-    }
-}
-
-fn run_timer(timer: &TimerName) -> RunTimer {
-    match timer {
-        TimerName::Run => RunTimer::Run,
-        TimerName::Step { step, item } => RunTimer::Step { step: step.clone(), item: *item },
     }
 }

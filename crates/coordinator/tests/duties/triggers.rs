@@ -74,17 +74,19 @@ async fn each_event_asks_once_whichever_coordinators_die() {
 async fn an_event_that_follows_its_trigger_is_never_missed() {
     let fleet = Fleet::start().await;
     let _running = fleet.coordinate(quick()).await;
-    fleet.trigger("first", json!({ "on": "none", "then": { "start": "audit" } })).await;
+    fleet.trigger("first", json!({ "on": "none", "then": { "request": { "capability": "note" } } })).await;
     for number in 0..25 {
         let (topic, id) = (format!("born.{number}"), number.to_string());
-        fleet.trigger(&format!("t{number}"), json!({ "on": topic, "then": { "start": "audit" } })).await;
+        fleet
+            .trigger(&format!("t{number}"), json!({ "on": topic, "then": { "request": { "capability": "note" } } }))
+            .await;
         fleet.tell(&topic, &id, json!(number)).await;
     }
-    let starts = until("every trigger has started a run", || async {
-        let starts = fleet.asked("fleet.start.audit").await;
-        (starts.len() == 25).then_some(starts)
+    let asked = until("every trigger has asked", || async {
+        let asked = fleet.asked("fleet.request.note").await;
+        (asked.len() == 25).then_some(asked)
     });
-    assert_eq!(starts.await, (0..25).map(Value::from).collect::<Vec<_>>());
+    assert_eq!(asked.await, (0..25).map(Value::from).collect::<Vec<_>>());
 }
 
 #[tokio::test]
