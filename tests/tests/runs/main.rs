@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod alive;
+mod away;
 mod ends;
 mod fire;
 mod kills;

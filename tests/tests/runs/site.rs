@@ -72,7 +72,8 @@ impl Site {
         Self::on(Fleet::start().await?).await
     }
 
-    /// `work` waits `ms` and gives back what its input says to `give`; it fails for good where that says `fail`.
+    /// `work` waits `ms` and gives back what its input says to `give`; it fails for good where that says `fail`, and on
+    /// its first attempts where that says how many `fails`.
     pub(crate) async fn on(fleet: Fleet) -> Result<Self> {
         let begun = Begun::default();
         let noted = begun.clone();
@@ -84,13 +85,16 @@ impl Site {
                     () = tokio::time::sleep(Duration::from_millis(input["ms"].as_u64().unwrap_or(0))) => {}
                     () = cancelled.cancelled() => return Err(Failure::new("stopped", "cancelled")),
                 }
-                match input["fail"].as_str() {
-                    Some(code) => Err(Failure::new(code, "as it was told").give_up()),
-                    None => Ok(input["give"].clone()),
+                match (input["fail"].as_str(), input["fails"].as_u64()) {
+                    (Some(code), _) => Err(Failure::new(code, "as it was told").give_up()),
+                    (None, Some(fails)) if u64::from(context.attempt()) <= fails => {
+                        Err(Failure::new("not_yet", "as it was told"))
+                    }
+                    _ => Ok(input["give"].clone()),
                 }
             }
         };
-        let builder = fleet.worker("work").slots(50).capability("work", work);
+        let builder = fleet.worker("work").slots(100).capability("work", work);
         let worker = fleet.run(builder, "work").await?;
         Ok(Self {
             names: Names::of(&fleet.namespace),

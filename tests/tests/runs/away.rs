@@ -1,0 +1,216 @@
+//! Every coordinator is away for longer than the broker remembers ids, and what runs wait for comes meanwhile: steps end,
+//! timers come due, signals and a cancellation arrive. Nothing but the logs tells those who come back.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use client::StartedRun;
+use nix::sys::signal::Signal;
+use protocol::{RequestId, RunId, Status, WorkflowName, codes, run::sub_run_of};
+use serde_json::{Value, json};
+use sortie_tests::{raw, until};
+
+use crate::site::{BOUND, Site, three_steps};
+
+/// What the broker remembers of ids here, and how long nobody is there at least.
+const WINDOW: Duration = Duration::from_secs(2);
+const AWAY: Duration = Duration::from_secs(6);
+
+/// Enough that they lie in several partitions, and few enough that all of them have begun before the first timer is due.
+const RUNS: usize = 6;
+
+/// When timers come due that are set as a run begins. Long enough to begin all runs before.
+const DUE: &str = "8s";
+
+/// Every kind of step, each waiting for something when the coordinators go.
+fn everything() -> Value {
+    let work = |give: Value, ms: u64| json!({ "give": give, "ms": ms });
+    json!({
+        "workflow": "everything", "version": "1.0.0",
+        "steps": {
+            "ends": { "call": "work", "with": work(json!(1), 4_000) },
+            "goes_on": { "call": "work", "with": work(json!(2), 12_000) },
+            "each": {
+                "foreach": "${ [0, 1, 2, 3, 4] }", "max_parallel": 2, "call": "work", "with": work(json!("${ item }"), 4_000),
+            },
+            "nap": { "wait": DUE },
+            "gate": { "signal": "never", "timeout": DUE, "otherwise": "nobody" },
+            "told": { "signal": "told" },
+            "limited": {
+                "call": "work", "with": work(json!(3), 60_000), "timeout": "3s",
+                "retry": { "attempts": 2, "backoff": "fixed", "first": "2s" }, "on_error": "continue",
+            },
+            "again": {
+                "call": "work", "with": { "give": "second", "fails": 1 },
+                "retry": { "attempts": 2, "backoff": "fixed", "first": DUE },
+            },
+            "turns": {
+                "repeat": { "call": "work", "with": work(json!("${ turn }"), 0), "until": "last >= 1", "max": 3, "pause": DUE },
+            },
+            "first": {
+                "race": {
+                    "quick": { "call": "work", "with": work(json!("quick"), 4_000) },
+                    "slow": { "call": "work", "with": work(json!("slow"), 60_000) },
+                },
+            },
+            "under": { "workflow": "three", "with": { "n": "${ input.n }", "ms": 4_000 } },
+            "event": { "needs": ["ends"], "emit": "everything.told", "with": { "n": "${ input.n }" } },
+            "last": {
+                "needs": ["goes_on", "each", "nap", "gate", "told", "again", "turns", "first", "under", "event"],
+                "call": "work", "with": work(json!("${ input.n }"), 0),
+            },
+        },
+        "output": {
+            "each": "${ steps.each.output }", "gate": "${ steps.gate.output }", "told": "${ steps.told.output }",
+            "limited": "${ steps.limited.status }", "again": "${ steps.again.output }", "turns": "${ steps.turns.output }",
+            "first": "${ steps.first.output }", "under": "${ steps.under.output }", "last": "${ steps.last.output }",
+        },
+    })
+}
+
+fn result(number: usize) -> Value {
+    json!({
+        "each": [0, 1, 2, 3, 4], "gate": "nobody", "told": number, "limited": "failed", "again": "second", "turns": 1,
+        "first": "quick", "under": number + 2, "last": number,
+    })
+}
+
+/// One that has a time for all of it, and one that is waited for by nobody but who cancels it.
+fn bounded(name: &str, timeout: &str) -> Value {
+    json!({ "workflow": name, "version": "1.0.0", "timeout": timeout, "steps": { "go": { "signal": "go" } } })
+}
+
+/// Timers of `everything` that come due while nobody is there.
+const TIMERS: [&str; 3] = ["timer.nap~0", "timer.gate~0", "timer.turns~1"];
+
+/// Has the broker forget ids after [`WINDOW`], as it would in two minutes.
+async fn shorten_window(site: &Site) -> Result<()> {
+    for stream in [&site.names.runs, &site.names.requests, &site.names.outcomes, &site.names.events] {
+        let mut config = raw::api(&site.fleet, &format!("STREAM.INFO.{stream}"), &Value::Null).await?["config"].take();
+        config["duplicate_window"] = json!(u64::try_from(WINDOW.as_nanos())?);
+        raw::api(&site.fleet, &format!("STREAM.UPDATE.{stream}"), &config).await?;
+    }
+    Ok(())
+}
+
+async fn has_facts(site: &Site, started: &[StartedRun], names: &[&str], suffix: &str) {
+    for run in started {
+        for name in names {
+            site.has_fact(run.run(), &format!("{name}{suffix}")).await;
+        }
+    }
+}
+
+/// How often each fact is in the log of a run that is over.
+async fn told(site: &Site, run: &RunId) -> BTreeMap<String, usize> {
+    let record = until("a summary", BOUND, || async {
+        let record = site.fleet.client.run_record(run).await.ok()??;
+        matches!(record, client::RunRecord::Ended(_)).then_some(record)
+    });
+    let mut facts = BTreeMap::new();
+    for fact in record.await.facts() {
+        *facts.entry(fact.name.clone()).or_default() += 1;
+    }
+    facts
+}
+
+/// Goes through all of it; `is_broker_killed` says whether the broker dies, too, while nobody is there.
+async fn everybody_is_away(is_broker_killed: bool) -> Result<()> {
+    let mut site = Site::start().await?;
+    shorten_window(&site).await?;
+    let two = [site.coordinator_process()?, site.coordinator_process()?];
+    site.apply(&three_steps()).await?;
+    let everything = site.apply(&everything()).await?;
+    let bounded: [WorkflowName; 2] =
+        [site.apply(&bounded("bounded", DUE)).await?, site.apply(&bounded("unbounded", "1h")).await?];
+    let mut started = Vec::new();
+    for number in 0..RUNS {
+        started.push(site.fleet.client.start(&everything, &json!({ "n": number })).submit().await?);
+    }
+    let late = site.fleet.client.start(&bounded[0], &json!({})).submit().await?;
+    let unwanted = site.fleet.client.start(&bounded[1], &json!({})).submit().await?;
+    // All that is due while nobody is there has been asked for.
+    has_facts(&site, &started, &TIMERS, "").await;
+    site.has_fact(late.run(), "timer.run").await;
+    site.has_fact(unwanted.run(), "timer.run").await;
+    until("everything is begun", BOUND, || async {
+        let begun = site.begun.all();
+        let asked = ["ends~0", "goes_on~0", "each~0", "each~1", "limited~0", "again~0", "first~0", "first~1"];
+        started
+            .iter()
+            .all(|run| asked.iter().all(|step| begun.contains_key(&format!("{}~{step}", run.run()))))
+            .then_some(())
+    })
+    .await;
+    for one in two {
+        one.signal(Signal::SIGKILL)?;
+        one.ended(BOUND).await?;
+    }
+    let away = Instant::now();
+    for run in &started {
+        let facts = site.facts(run.run()).await;
+        assert!(!facts.iter().any(|fact| fact.ends_with(".fired")), "too slow to begin with: {facts:?}");
+    }
+    if is_broker_killed {
+        site.fleet.server().kill()?;
+        site.fleet.server().restart().await?;
+    }
+    for (number, run) in started.iter().enumerate() {
+        raw::publish(&site.fleet, &format!("fleet.run.{}.signal.told", run.run()), &[], number.to_string()).await?;
+    }
+    site.fleet.client.cancel_run(unwanted.run(), None).await?;
+    let queued = site.fleet.client.start(&everything, &json!({ "n": RUNS })).submit().await?;
+    site.fleet.client.signal(queued.run(), &"told".parse()?, &RUNS, None).await?;
+
+    // It all comes with nobody there.
+    has_facts(&site, &started, &TIMERS, ".fired").await;
+    let ended = ["step.ends.0", "step.each.0", "step.each.1", "step.limited.0", "step.again.0", "step.first.0"];
+    has_facts(&site, &started, &ended, ".outcome").await;
+    for run in &started {
+        let request = RequestId::of_step(run.run(), &"under".parse()?, 0);
+        site.has_fact(&sub_run_of(&request), "step.a.0.outcome").await;
+    }
+    site.has_fact(late.run(), "timer.run.fired").await;
+    until("longer than ids are remembered", BOUND, || async { (away.elapsed() > AWAY).then_some(()) }).await;
+    println!("nobody was there for {:?}", away.elapsed());
+
+    let _two = [site.coordinator_process()?, site.coordinator_process()?];
+    let back = Instant::now();
+    started.push(queued);
+    for (number, run) in started.iter().enumerate() {
+        let outcome = run.outcome(2 * BOUND).await?;
+        assert_eq!(outcome.result::<Value>().map_err(|failure| failure.to_string()), Ok(result(number)));
+    }
+    let failure = late.outcome(BOUND).await?.failure().context("a failure")?;
+    assert_eq!(failure.code, codes::RUN_TIMEOUT);
+    assert_eq!(unwanted.outcome(BOUND).await?.status, Status::Cancelled);
+    println!("all had ended {:?} after somebody came", back.elapsed());
+    site.is_empty().await;
+    for run in &started {
+        let facts = told(&site, run.run()).await;
+        let twice: Vec<_> = facts.iter().filter(|(_, times)| **times > 1).collect();
+        assert!(twice.is_empty(), "facts of {} that came twice: {twice:?}", run.run());
+        let fired: Vec<_> = facts.keys().filter(|name| name.ends_with(".fired")).map(String::as_str).collect();
+        assert_eq!(fired, ["timer.gate~0.fired", "timer.nap~0.fired", "timer.turns~1.fired"]);
+    }
+    assert_eq!(told(&site, late.run()).await["timer.run.fired"], 1);
+    // Beyond the window a step may be begun twice; it has one outcome all the same.
+    let begun = site.begun.all();
+    let twice: BTreeMap<_, _> = begun.into_iter().filter(|(_, times)| *times > 1).collect();
+    println!("broker killed: {is_broker_killed}; begun more than once: {twice:?}");
+    assert_eq!(site.events("everything").await, RUNS as u64 + 1, "an event is published once");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_coordinators_away_for_longer_than_ids_are_remembered_cost_no_run_and_no_timer_fires_twice() -> Result<()> {
+    everybody_is_away(false).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_killed_while_all_coordinators_are_away_costs_no_run_and_no_timer_fires_twice() -> Result<()> {
+    everybody_is_away(true).await
+}
