@@ -193,7 +193,7 @@ impl Reader {
         subject: &str,
     ) -> Result<Option<(u64, Timestamp)>, Error> {
         let found = leader::message(&self.connection, stream, &json!({ "last_by_subj": subject })).await?;
-        let found = found.filter(|message| message.subject == subject || subject.contains('*'));
+        let found = found.filter(|message| message.subject == subject || subject.contains(['*', '>']));
         Ok(found.map(|message| (message.sequence, message.time)))
     }
 

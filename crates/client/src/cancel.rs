@@ -58,8 +58,8 @@ impl Client {
     /// the broker has no room for the outcome that a cancel is.
     pub async fn cancel(&self, id: &RequestId) -> Result<Cancellation, Error> {
         let run = match id.origin() {
-            Origin::Client | Origin::Sequence(_) => RunId::parse(id.as_str()).ok(),
-            _ => None,
+            Origin::Step { .. } => None,
+            _ => RunId::parse(id.as_str()).ok(),
         };
         if let Some(run) = &run
             && self.is_run_surely_alive(run).await?

@@ -1,7 +1,8 @@
 //! Runs of workflows. The log of a run is its state; a coordinator folds it, and writes only what it dispatches.
 //!
 //! ```text
-//!   FLEET_REQUESTS (start.*) ── starts ──► begin: input checked ──► FLEET_RUNS: `started`
+//!   FLEET_REQUESTS (start.*) ── starts ───┐
+//!                  (request.*) ── serving ┴─► begin: input checked ──► FLEET_RUNS: `started`
 //!
 //!   FLEET_RUNS ── partition (polls, extends; fence) ──► keeper ──► conduct, one turn of one run:
 //!                                                                     log: read or folded on
@@ -10,6 +11,7 @@
 //!                                                                     then the events are acknowledged
 //! ```
 
+mod arrival;
 mod ask;
 mod begin;
 mod carry;
@@ -19,13 +21,17 @@ mod end;
 mod fence;
 mod hand;
 mod holders;
+mod intake;
 mod keeper;
+mod letter;
 mod log;
 mod means;
 mod metrics;
 mod partition;
 mod programs;
+mod refuse;
 mod retry;
+mod serving;
 mod share;
 mod starts;
 mod strays;
@@ -40,7 +46,9 @@ use tokio_util::sync::CancellationToken;
 pub use self::metrics::RunMetrics;
 pub(crate) use self::strays::Strays;
 
-use self::{keeper::Keeper, means::Means, partition::Partition, share::Share, starts::Starts};
+use self::{
+    begin::Begin, keeper::Keeper, means::Means, partition::Partition, serving::Serving, share::Share, starts::Starts,
+};
 use crate::post::Post;
 
 /// What this coordinator has of the runs.
@@ -65,7 +73,9 @@ pub(crate) fn start(post: &Post, stop: &CancellationToken) -> (Held, Vec<Owned<(
         tasks.push(task::spawn("partition", partition.keep(stop.clone())));
         posts.push(one);
     }
-    tasks.push(task::spawn("starts", Starts::new(&means).keep(stop.clone())));
+    let begin = Arc::new(Begin::new(&means));
+    tasks.push(task::spawn("starts", Starts::new(&begin).keep(stop.clone())));
+    tasks.push(task::spawn("serving", Serving::new(&begin).keep(stop.clone())));
     let held = Held { partitions: posts.clone() };
     tasks.push(task::spawn("share", Share::new(post, posts).keep(stop.clone())));
     (held, tasks)

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Backoff, Capability, ContentType, Failure, Headers, InstanceId, Lane, Request, RequestId, TraceContext, duration,
-    header, limits, retry,
+    Backoff, Capability, ContentType, Failure, Headers, InstanceId, Lane, Request, RequestId, RunId, StepName, Subject,
+    TraceContext, WorkflowName, duration, header, limits, retry,
     time::{self, Timestamp},
 };
 
@@ -16,8 +16,17 @@ use crate::{
 pub const STORY: &str = "Sortie-Dead-Letter";
 
 /// Headers of ours that a letter keeps, because the request is sent again with them or is known by them.
-const KEPT: [&str; 6] =
-    [header::PAYLOAD_REF, header::PARENT, header::TIMEOUT, header::BACKOFF, header::MAX_ATTEMPTS, header::REPLAY_OF];
+const KEPT: [&str; 9] = [
+    header::PAYLOAD_REF,
+    header::PARENT,
+    header::TIMEOUT,
+    header::BACKOFF,
+    header::MAX_ATTEMPTS,
+    header::REPLAY_OF,
+    header::LANE,
+    header::RETRY_OF,
+    header::RETRY_FROM,
+];
 
 /// Why and how a request was given up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -86,7 +95,29 @@ impl DeadLetter {
         request.trace = TraceContext::read(stored);
         let mut headers = stored.foreign();
         request.write(&mut headers);
+        if let Subject::Start(_) = self.sent_again_to(stored) {
+            let text = |name| stored.get(name);
+            let right = [
+                (header::LANE, text(header::LANE).filter(|text| Lane::named(text).is_some())),
+                (header::RETRY_OF, text(header::RETRY_OF).filter(|text| RunId::parse(text).is_ok())),
+                (header::RETRY_FROM, text(header::RETRY_FROM).filter(|text| StepName::parse(text).is_ok())),
+            ];
+            for (name, text) in right {
+                if let Some(text) = text {
+                    headers.set(name, text);
+                }
+            }
+        }
         headers
+    }
+
+    /// Where the request is sent again: to what was asked for, in the lane it came by; the start of a run to its workflow.
+    /// `stored` are the headers of the letter.
+    pub fn sent_again_to(&self, stored: &Headers) -> Subject {
+        match stored.get(header::WORKFLOW).and_then(|name| WorkflowName::parse(name).ok()) {
+            Some(workflow) => Subject::Start(workflow),
+            None => Subject::Request { lane: self.lane, capability: self.capability.clone() },
+        }
     }
 
     /// Reads the story of a stored dead letter.

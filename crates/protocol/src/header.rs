@@ -30,7 +30,7 @@ pub const FAILURES: &str = "Sortie-Failures";
 pub const PAYLOAD_REF: &str = "Sortie-Payload-Ref";
 /// An outcome's status.
 pub const STATUS: &str = "Sortie-Status";
-/// The capability that an outcome or dead letter is about.
+/// The capability that an outcome or dead letter is about; on a start and a run's first fact, the one that was asked for.
 pub const CAPABILITY: &str = "Sortie-Capability";
 /// The worker that an outcome comes from.
 pub const INSTANCE: &str = "Sortie-Instance";
@@ -44,7 +44,7 @@ pub const LANE: &str = "Sortie-Lane";
 pub const RETRY_OF: &str = "Sortie-Retry-Of";
 /// On the start of a run that does another one again: the step from which on.
 pub const RETRY_FROM: &str = "Sortie-Retry-From";
-/// On a run's first fact: the workflow.
+/// On a run's first fact, and on the dead letter of a start: the workflow.
 pub const WORKFLOW: &str = "Sortie-Workflow";
 /// On a run's first fact: the key, in the state bucket, of the place that it holds among runs that there may be at once.
 pub const HOLDS: &str = "Sortie-Holds";

@@ -58,7 +58,7 @@ pub struct Definition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 1024))]
     pub description: Option<String>,
-    /// The capability whose requests are to start it too. Kept, and not carried out yet. Defaults to none.
+    /// The capability whose requests start it too, as if an agent served it. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", extend("format" = "sortie-capability"))]
     pub serves: Option<Capability>,

@@ -79,6 +79,10 @@ pub struct Started {
     /// Until when it must be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<DateTime<Utc>>,
+    /// How long it may take, where who asked for it says less than the workflow does.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "protocol::duration::optional")]
+    #[schemars(with = "Option<String>")]
+    pub timeout: Option<std::time::Duration>,
     /// The step's request that asked for it, if it is a sub-run. Its outcome goes into that run's log too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<RequestId>,

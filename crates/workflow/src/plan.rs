@@ -21,7 +21,7 @@ pub struct Plan {
     pub workflow: WorkflowName,
     /// Its semantic version.
     pub version: String,
-    /// The capability whose requests are to start it too. Nobody carries that out yet.
+    /// The capability whose requests start it too.
     pub serves: Option<Capability>,
     /// The JSON Schema of its input.
     pub input: Option<Value>,

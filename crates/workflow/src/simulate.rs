@@ -179,6 +179,7 @@ impl World<'_> {
             lane: Lane::Normal,
             deadline: None,
             parent: None,
+            timeout: None,
             retry_of: None,
             copied: Vec::new(),
         };

@@ -21,7 +21,7 @@ pub mod view;
 use std::{fmt, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use protocol::{Failure, RunId, Status, StepName};
+use protocol::{Failure, Lane, RunId, Status, StepName};
 
 use self::{course::Course, orders::Orders, signals::Signals};
 use crate::{
@@ -177,6 +177,16 @@ impl State {
     /// The step's request that asked for this run, if it is a sub-run.
     pub fn parent(&self) -> Option<&protocol::RequestId> {
         self.course().and_then(|course| course.parent.as_ref())
+    }
+
+    /// Its input, once it has started.
+    pub fn input(&self) -> Option<&Payload> {
+        self.course().map(|course| &course.input)
+    }
+
+    /// The lane of its steps where they name none.
+    pub fn lane(&self) -> Lane {
+        self.course().map(|course| course.lane).unwrap_or_default()
     }
 
     /// What it runs, once it has started.

@@ -15,10 +15,21 @@ use crate::{
 
 /// What a fleet has.
 pub struct World<'a> {
-    /// The JSON Schema of a capability's input, `true` where it takes everything; none if no agent is known to serve it.
+    /// The JSON Schema of a capability's input, `true` where it takes everything; none if nobody is known to serve it.
     pub capability: &'a dyn Fn(&Capability) -> Option<Value>,
     /// The JSON Schema of a workflow's input, `true` where it takes everything; none if it is not known.
     pub workflow: &'a dyn Fn(&WorkflowName) -> Option<Value>,
+    /// Who serves a capability, besides the workflow of this name.
+    pub server: &'a dyn Fn(&Capability, &WorkflowName) -> Option<Server>,
+}
+
+/// Who serves a capability.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// Agents do.
+    Agents,
+    /// This workflow does.
+    Workflow(WorkflowName),
 }
 
 /// What was found.
@@ -40,7 +51,15 @@ pub fn validate(text: &str, world: &World<'_>) -> Report {
     };
     let mut found = read::read(&located);
     let mut warnings = std::mem::take(&mut found.warnings);
+    let serves = found.plan.as_ref().and_then(|plan| Some((plan.serves.clone()?, plan.workflow.clone())));
     for (pointer, target) in std::mem::take(&mut found.asked) {
+        if let (Target::Capability(asked), Some((capability, _))) = (&target, &serves)
+            && asked == capability
+        {
+            let message = format!("this workflow serves `{asked}`: each of its runs would ask for another one");
+            warnings.push(located.fault(&below(&pointer, "call"), message));
+            continue;
+        }
         let (key, schema) = match &target {
             Target::Capability(capability) => ("call", (world.capability)(capability)),
             Target::Workflow(workflow) => ("workflow", (world.workflow)(workflow)),
@@ -50,11 +69,10 @@ pub fn validate(text: &str, world: &World<'_>) -> Report {
             None => warnings.push(located.fault(&below(&pointer, key), unknown(&target))),
         }
     }
-    if let Some(capability) = found.plan.as_ref().and_then(|plan| plan.serves.as_ref()) {
-        let message = format!(
-            "no coordinator starts runs for requests of `{capability}` yet: this says nothing so far; let an agent ask for the run"
-        );
-        warnings.push(located.fault("/serves", message));
+    if let Some((capability, workflow)) = &serves
+        && let Some(server) = (world.server)(capability, workflow)
+    {
+        found.faults.push(located.fault("/serves", served_twice(capability, &server)));
     }
     found.faults.sort_by_key(|fault| (fault.line, fault.column));
     warnings.sort_by_key(|fault| (fault.line, fault.column));
@@ -74,6 +92,18 @@ pub fn input(plan: &Plan, input: &Value) -> Vec<Fault> {
         check_against(&Located::of(input.clone()), "", schema, &[], &mut faults);
     }
     faults
+}
+
+fn served_twice(capability: &Capability, server: &Server) -> String {
+    match server {
+        Server::Agents => format!(
+            "agents serve `{capability}`, and a request goes to one or the other: stop them first (`sortie agents list \
+             --capability {capability}`), or serve another capability"
+        ),
+        Server::Workflow(other) => {
+            format!("the workflow `{other}` serves `{capability}`: remove it or apply it without `serves` first")
+        }
+    }
 }
 
 fn unknown(target: &Target) -> String {

@@ -8,5 +8,6 @@ mod fire;
 mod kills;
 mod limits;
 mod refused;
+mod serves;
 mod site;
 mod told;

@@ -46,6 +46,28 @@ async fn a_start_that_cannot_begin_has_an_outcome_and_a_dead_letter() -> Result<
 }
 
 #[tokio::test]
+async fn the_letter_of_a_start_is_sent_again_as_a_start() -> Result<()> {
+    let site = Site::start().await?;
+    let _coordinator = site.coordinate().await?;
+    let headers = [("Sortie-Request-Id", "early"), ("Sortie-Lane", "bulk")];
+    raw::publish(&site.fleet, "fleet.start.three", &headers, r#"{"n":1,"ms":0}"#).await?;
+    assert_eq!(site.outcome(&run("early")).await?.status, Status::Failed);
+    let early = RequestId::parse("early")?;
+    until("a dead letter", BOUND, || async {
+        site.reader.last(&site.names.dead, "fleet.dead.three.early").await.ok().flatten().map(|_| ())
+    })
+    .await;
+    site.apply(&three_steps()).await?;
+    let replayed = site.fleet.client.replay(&early, &client::dead::Again::default()).await?;
+    let again = run(replayed.replay.request.as_str());
+    assert_eq!(site.outcome(&again).await?.result::<i64>().unwrap(), 3);
+    let begun = site.begun.all();
+    assert!(begun.contains_key(&format!("{again}~a~0")), "{begun:?}");
+    site.is_empty().await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn facts_of_a_run_that_is_over_go_and_are_not_waited_for() -> Result<()> {
     let site = Site::start().await?;
     let _coordinator = site.coordinate().await?;

@@ -85,7 +85,8 @@ impl Site {
                     () = tokio::time::sleep(Duration::from_millis(input["ms"].as_u64().unwrap_or(0))) => {}
                     () = cancelled.cancelled() => return Err(Failure::new("stopped", "cancelled")),
                 }
-                match (input["fail"].as_str(), input["fails"].as_u64()) {
+                let fail = input["fail"].as_str().filter(|code| !code.is_empty());
+                match (fail, input["fails"].as_u64()) {
                     (Some(code), _) => Err(Failure::new(code, "as it was told").give_up()),
                     (None, Some(fails)) if u64::from(context.attempt()) <= fails => {
                         Err(Failure::new("not_yet", "as it was told"))

@@ -13,7 +13,7 @@ async fn fire(site: &Site) -> Result<(RunId, Over)> {
     let fired = site.sortie(&["cron", "fire", "nightly", "--json"]).await?;
     assert_eq!(fired.code, 0, "{}", fired.err);
     let fired: Value = serde_json::from_str(&fired.out)?;
-    let run = RunId::parse(&format!("nightly-{}", fired["request"].as_str().context("an id")?))?;
+    let run = RunId::parse(fired["request"].as_str().context("an id")?)?;
     let over = site.over(&run).await?;
     Ok((run, over))
 }
@@ -31,7 +31,7 @@ async fn a_cron_starts_the_job_which_closes_every_day_that_was_missed_and_each_o
     fs::write(sales.join("9999-01-01"), "1\n")?;
     fs::create_dir(site.path().join("closed"))?;
     fs::write(site.path().join("closed/2026-01-07"), "350\n")?;
-    let added = site.sortie(&["cron", "add", "nightly", "start-nightly", "--schedule", "0 30 2 * * *"]).await?;
+    let added = site.sortie(&["cron", "add", "nightly", "close-books", "--schedule", "0 30 2 * * *"]).await?;
     assert_eq!(added.code, 0, "{}", added.err);
     let (first, over) = fire(&site).await?;
     assert_eq!(over.output(), json!({ "days": ["2026-01-08", "2026-01-09"], "cents": 42 }));

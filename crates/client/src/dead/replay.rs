@@ -5,7 +5,7 @@
 
 use broker::Outgoing;
 use bytes::Bytes;
-use protocol::{Operator, Replay, RequestId, Subject, header, limits, replay};
+use protocol::{Operator, Replay, RequestId, header, limits, replay};
 
 use super::StoredLetter;
 use crate::{Client, Error, ErrorKind};
@@ -44,7 +44,7 @@ pub enum How {
 impl Client {
     /// Sends the request of a dead letter again, as a new request with a new id that names the old one: its first
     /// attempt, in the lane it came by, with its body, its headers and its policy, without its deadline. The dead letter
-    /// stays, and is marked. What was unique has lost its key and comes back as an ordinary request.
+    /// stays, and is marked. The start of a run is sent to its workflow. What was unique has lost its key and comes back as an ordinary request.
     ///
     /// # Errors
     /// `NotFound` when there is no such dead letter; else what storing says. After an error the request may be stored:
@@ -95,7 +95,7 @@ impl Client {
             headers.remove(header::PAYLOAD_REF);
             body = other.clone();
         }
-        let subject = Subject::Request { lane: stored.letter.lane, capability: stored.letter.capability };
+        let subject = stored.letter.sent_again_to(&stored.headers);
         let outgoing = Outgoing::new(subject.render(self.namespace()), body).with_headers(headers);
         let outgoing = self.payloads().lighten(outgoing).await?.with_message_id(id.as_str());
         let stream = &self.names().requests;

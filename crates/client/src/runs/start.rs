@@ -177,7 +177,15 @@ impl<'a> StartBuilder<'a> {
         request.parent = self.parent;
         request.trace = self.trace;
         let (retry_of, retry_from) = self.retry.map_or((None, None), |(run, from)| (Some(run), from));
-        let start = Start { request, run: run.clone(), reply_to: None, lane: self.lane, retry_of, retry_from };
+        let start = Start {
+            request,
+            run: run.clone(),
+            reply_to: None,
+            lane: self.lane,
+            capability: None,
+            retry_of,
+            retry_from,
+        };
         let mut headers = Headers::new();
         start.write(&mut headers);
         headers.check().map_err(|fault| Error::new(ErrorKind::TooLarge, fault))?;

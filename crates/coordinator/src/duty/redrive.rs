@@ -95,8 +95,7 @@ impl Redrive {
         let due = message.time + TimeDelta::from_std(wait).unwrap_or_default();
         // Whoever did this before and could not mark it may have done so long ago.
         if !self.is_done(&request).await? {
-            let target =
-                Subject::Request { lane: letter.lane, capability: letter.capability.clone() }.render(namespace);
+            let target = letter.sent_again_to(&message.headers).render(namespace);
             let waiting = Outgoing::new(Subject::Later(request.clone()).render(namespace), message.body.clone())
                 .with_headers(letter.headers_again(&message.headers, request.clone()))
                 .with_message_id(request.as_str());

@@ -209,7 +209,9 @@ impl Triggers {
             Deed::Start(workflow, input) => {
                 let run = RunId::parse(id.as_str()).map_err(|fault| Error::new(Kind::Invalid, fault.to_string()))?;
                 let lane = Lane::default();
-                Start { request, run, lane, reply_to: None, retry_of: None, retry_from: None }.write(&mut headers);
+                let start =
+                    Start { request, run, lane, reply_to: None, capability: None, retry_of: None, retry_from: None };
+                start.write(&mut headers);
                 (Subject::Start(workflow), input)
             }
             Deed::Request(subject, input) => {

@@ -49,6 +49,7 @@ pub(super) fn asked(carrier: &Carrier<'_>, order: &Order) -> Option<Asked> {
                 run: sub_run,
                 reply_to: Some(reply_to),
                 lane: *lane,
+                capability: None,
                 retry_of: None,
                 retry_from: None,
             };

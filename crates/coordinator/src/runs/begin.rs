@@ -5,15 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker::{Connection, Delivery, Error, Kind, Outgoing, Settled};
+use broker::{Error, Kind, Outgoing, Settled};
 use protocol::{
-    Capability, ContentType, DeadLetter, Failure, Headers, Outcome, RequestId, RunFact, Status, Subject, WorkflowName,
-    codes, event, header, limits, request::Invalid, run::Start,
+    ContentType, Failure, Headers, Outcome, RequestId, RunFact, Status, Subject, WorkflowName, codes, header, limits,
+    request::Invalid, run::Start, subject, topology::Source,
 };
 use serde_json::Value;
 use workflow::{Payload, fact::Started};
 
 use super::{
+    arrival::Arrival,
     ask::with_body,
     definitions::{Definition, Definitions, Missing},
     holders::{self, Place},
@@ -27,9 +28,20 @@ const LOOK_KEPT: Duration = Duration::from_secs(1);
 /// The largest input that a schema is held against.
 const CHECKED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// What became of what begins a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It may be acknowledged.
+    Done,
+    /// As many runs are alive as there may be, and this one waits.
+    Waits,
+    /// Its run has begun, and it is to stay where it is until that run is over.
+    Lasts,
+}
+
 /// Begins runs.
 pub(super) struct Begin {
-    means: Arc<Means>,
+    pub(super) means: Arc<Means>,
     definitions: Definitions,
 }
 
@@ -52,54 +64,48 @@ impl Begin {
         Self { means: Arc::clone(means), definitions: Definitions::new(&means.post) }
     }
 
-    pub(super) fn connection(&self) -> &Connection {
-        &self.means.post.connection
-    }
-
-    /// Handles a start to where it may be acknowledged. False: it waits for a place, and is to be delivered again.
+    /// Handles what begins a run to where it may be acknowledged.
     ///
     /// # Errors
     /// What passes by itself: it is to be delivered again.
-    pub(super) async fn take(&self, delivery: &Delivery) -> Result<bool, Error> {
-        let post = &self.means.post;
-        let Some(Subject::Start(workflow)) = Subject::parse(post.namespace(), &delivery.message.subject) else {
-            return Ok(true);
-        };
-        let fallback = RequestId::of_sequence(delivery.sequence);
-        let start = match Start::read(&delivery.message.headers, fallback) {
+    pub(super) async fn take(&self, arrival: &Arrival) -> Result<Taken, Error> {
+        let start = match &arrival.start {
             Ok(start) => start,
             Err(Invalid { id, failure }) => {
-                self.count("refused");
-                let outcome = Outcome::not_completed(id, Status::Failed, &failure);
-                return self.refuse(&workflow, None, outcome, delivery).await.map(|()| true);
+                let outcome = Outcome::not_completed(id.clone(), Status::Failed, failure);
+                return self.refuse(arrival, outcome).await.map(|()| Taken::Done);
             }
         };
+        // In this order: a log goes after its run's outcome is stored, so one of the two is seen of what has begun.
+        if arrival.is_again && self.has_begun(start).await? {
+            self.count("repeated");
+            return Ok(arrival.begun());
+        }
         let looked = Instant::now();
-        if let Some(outcome) = self.outcome(&start.request.id, delivery.delivered > 1).await? {
+        if let Some(outcome) = self.outcome(&start.request.id, arrival.is_again).await? {
             self.count("repeated");
             // A run that has begun and ended has answered by itself, before its log went.
-            return self.answer(&workflow, Some(&start), &outcome, delivery).await.map(|()| true);
+            return self.answer(arrival, &outcome).await.map(|()| Taken::Done);
         }
-        match self.begin(&workflow, &start, delivery, looked).await {
-            Ok(()) => Ok(true),
-            Err(Not::Yet) => Ok(false),
+        if start.capability.is_some() && self.is_withdrawn(start).await? {
+            return Ok(Taken::Done);
+        }
+        match self.begin(arrival, start, looked).await {
+            Ok(()) => {
+                self.end_if_withdrawn(start).await?;
+                Ok(arrival.begun())
+            }
+            Err(Not::Yet) => self.put_aside(arrival, start).await,
             Err(Not::Error(error)) => Err(error),
             Err(Not::Refused(Refusal { status, failure })) => {
-                self.count("refused");
                 let outcome = Outcome::not_completed(start.request.id.clone(), status, &failure);
-                self.refuse(&workflow, Some(&start), outcome, delivery).await.map(|()| true)
+                self.refuse(arrival, outcome).await.map(|()| Taken::Done)
             }
         }
     }
 
-    async fn begin(
-        &self,
-        workflow: &WorkflowName,
-        start: &Start,
-        delivery: &Delivery,
-        looked: Instant,
-    ) -> Result<(), Not> {
-        let post = &self.means.post;
+    async fn begin(&self, arrival: &Arrival, start: &Start, looked: Instant) -> Result<(), Not> {
+        let (post, workflow) = (&self.means.post, &arrival.workflow);
         if start.reply_to.as_ref().is_some_and(|address| address.namespace != *post.namespace()) {
             let message = format!("{}: only runs of this fleet are answered", header::REPLY_TO);
             return Err(refused(codes::INVALID_HEADER, message));
@@ -115,9 +121,9 @@ impl Begin {
         let definition = match &taken_over {
             // What it takes over is of that definition.
             Some(taken) => Arc::new(Definition::of(taken.started.definition.clone())?),
-            None => self.definitions.find(workflow).await?,
+            None => self.definition(arrival).await?,
         };
-        let body = &delivery.message.body;
+        let body = &arrival.body;
         let input = match &taken_over {
             Some(taken) if body.is_empty() && start.request.payload_ref.is_none() => taken.started.input.clone(),
             _ => self.input(&definition, start, body).await?,
@@ -127,6 +133,7 @@ impl Begin {
             input,
             lane: start.lane,
             deadline: start.request.deadline,
+            timeout: start.request.timeout,
             parent: start.reply_to.as_ref().map(protocol::StepAddress::request),
             retry_of: start.retry_of.clone(),
             copied: taken_over.map(|taken| taken.copied).unwrap_or_default(),
@@ -144,6 +151,64 @@ impl Begin {
             Settled::Superseded => self.count("repeated"),
         }
         Ok(())
+    }
+
+    /// The definition as it stands now, which for a request has to serve its capability still.
+    async fn definition(&self, arrival: &Arrival) -> Result<Arc<Definition>, Not> {
+        let found = self.definitions.find(&arrival.workflow).await;
+        let (Some(capability), Some(_)) = (&arrival.capability, arrival.source) else { return Ok(found?) };
+        let given_back = || {
+            let message = format!("{} no longer serves {capability}: the request is given back", arrival.workflow);
+            Not::Error(Error::new(Kind::TimedOut, message))
+        };
+        match found {
+            Ok(definition) if definition.program.plan().serves.as_ref() == Some(capability) => Ok(definition),
+            Ok(_) => Err(given_back()),
+            Err(Missing::Refused(failure)) if failure.code == codes::WORKFLOW_UNKNOWN => Err(given_back()),
+            Err(missing) => Err(missing.into()),
+        }
+    }
+
+    /// What waits for a place waits among the starts: the broker counts deliveries of a request, and gives it up after a
+    /// hundred. Unique work keeps its key where it lies, and is delivered as often as it takes.
+    async fn put_aside(&self, arrival: &Arrival, start: &Start) -> Result<Taken, Error> {
+        let Some(Source::Lane(_)) = arrival.source else { return Ok(Taken::Waits) };
+        let post = &self.means.post;
+        let mut headers = arrival.headers.foreign();
+        start.write(&mut headers);
+        let subject = Subject::Start(arrival.workflow.clone()).render(post.namespace());
+        let outgoing = Outgoing::new(subject, arrival.body.clone()).with_headers(headers);
+        // Not the request's own: under that the broker has the request itself.
+        let outgoing = outgoing.with_message_id(format!("{}:start", start.run));
+        post.recorder.record(&outgoing).await.map(|_| Taken::Done)
+    }
+
+    async fn has_begun(&self, start: &Start) -> Result<bool, Error> {
+        let post = &self.means.post;
+        let first = subject::stored_run_fact(post.namespace(), None, &start.run, &RunFact::Started);
+        Ok(post.reader.last_sequence_at_leader(&post.names.runs, &first).await?.is_some())
+    }
+
+    /// Whether nobody waits any more for what a step asked: the step is over, or its run.
+    async fn is_withdrawn(&self, start: &Start) -> Result<bool, Error> {
+        let Some(address) = &start.reply_to else { return Ok(false) };
+        let post = &self.means.post;
+        let step = subject::stored_step_outcome(post.namespace(), &address.run, &address.step, address.item);
+        if post.reader.last_sequence_at_leader(&post.names.runs, &step).await?.is_some() {
+            return Ok(true);
+        }
+        Ok(self.outcome(&RequestId::from(&address.run), false).await?.is_some())
+    }
+
+    /// Whoever withdrew the step before the run began could not tell the run.
+    async fn end_if_withdrawn(&self, start: &Start) -> Result<(), Error> {
+        if start.capability.is_none() || !self.is_withdrawn(start).await? {
+            return Ok(());
+        }
+        let post = &self.means.post;
+        let subject = Subject::Run { run: start.run.clone(), fact: RunFact::Cancel }.render(post.namespace());
+        let outgoing = Outgoing::new(subject, "").with_message_id(format!("{}~cancel", start.run));
+        post.recorder.record(&outgoing).await.map(|_| ())
     }
 
     /// Takes a place where the workflow allows so many runs at once; gives its key.
@@ -182,6 +247,9 @@ impl Begin {
         let post = &self.means.post;
         let mut headers = Headers::new();
         headers.set(header::WORKFLOW, workflow.as_str());
+        if let Some(capability) = &start.capability {
+            headers.set(header::CAPABILITY, capability.as_str());
+        }
         headers.set(header::CONTENT_TYPE, ContentType::Json.as_str());
         if let Some(key) = holds {
             headers.set(header::HOLDS, key);
@@ -221,7 +289,7 @@ impl Begin {
     }
 
     /// Whether the run has its outcome; the leader's word, where a replica that says no may be behind.
-    async fn outcome(&self, id: &RequestId, is_certain: bool) -> Result<Option<Outcome>, Error> {
+    pub(super) async fn outcome(&self, id: &RequestId, is_certain: bool) -> Result<Option<Outcome>, Error> {
         let post = &self.means.post;
         let subject = Subject::outcome_of(id).render(post.namespace());
         let found = match is_certain {
@@ -231,86 +299,17 @@ impl Begin {
         Ok(found.map(|found| Outcome::read(id.clone(), &found.headers, &found.body)))
     }
 
-    async fn refuse(
-        &self,
-        workflow: &WorkflowName,
-        start: Option<&Start>,
-        mut outcome: Outcome,
-        delivery: &Delivery,
-    ) -> Result<(), Error> {
-        outcome.capability = Capability::parse(workflow.as_str()).ok();
-        outcome.trace = start.map(|start| start.request.trace.clone()).unwrap_or_default();
-        if self.means.post.record_outcome(&outcome).await? == Settled::Superseded {
-            let first = self.outcome(&outcome.id, true).await?;
-            outcome = first.ok_or_else(|| Error::new(Kind::TimedOut, "the outcome that was first is not read yet"))?;
-        }
-        tracing::info!(request.id = %outcome.id, %workflow, status = %outcome.status, "start refused");
-        self.answer(workflow, start, &outcome, delivery).await
-    }
-
-    async fn answer(
-        &self,
-        workflow: &WorkflowName,
-        start: Option<&Start>,
-        outcome: &Outcome,
-        delivery: &Delivery,
-    ) -> Result<(), Error> {
-        let post = &self.means.post;
-        if let Some(address) = start.and_then(|start| start.reply_to.as_ref()) {
-            // A step's failure belongs to its run: it leaves no dead letter.
-            let reply = Outcome { id: address.request(), ..outcome.clone() };
-            return post.record_outcome(&reply).await.map(|_| ());
-        }
-        let was_refused = outcome.failure().is_some_and(|failure| REFUSED.contains(&failure.code.as_str()));
-        if outcome.status == Status::Failed && was_refused {
-            return self.bury(workflow, outcome, delivery).await;
-        }
-        Ok(())
-    }
-
-    /// A start that never became a run is a request that was given up.
-    async fn bury(&self, workflow: &WorkflowName, outcome: &Outcome, delivery: &Delivery) -> Result<(), Error> {
-        let post = &self.means.post;
-        let (Some(failure), Ok(capability)) = (outcome.failure(), Capability::parse(workflow.as_str())) else {
-            return Ok(());
-        };
-        let letter = DeadLetter {
-            id: outcome.id.clone(),
-            capability: capability.clone(),
-            lane: protocol::Lane::Normal,
-            failure,
-            attempt: 1,
-            instance: None,
-            version: None,
-            killed: Vec::new(),
-            published_at: Some(delivery.published_at),
-            dead_at: post.clock.now(),
-        };
-        let subject = Subject::Dead { capability, id: letter.id.clone() }.render(post.namespace());
-        let mut headers = letter.headers(&delivery.message.headers);
-        headers.set(header::WORKFLOW, workflow.as_str());
-        let outgoing = Outgoing::new(subject, delivery.message.body.clone()).with_headers(headers);
-        let outgoing = post.payloads.lighten_as(&format!("{}~letter", letter.id), outgoing).await?.expecting(0);
-        post.recorder.record(&outgoing).await?;
-        let topic = format!("{}.{}", event::REQUEST_DEAD, letter.id);
-        let told = post.event(&topic, letter.id.as_str(), &letter).expecting(0);
-        post.recorder.record(&told).await.map(|_| ())
-    }
-
-    fn count(&self, end: &str) {
+    pub(super) fn count(&self, end: &str) {
         self.means.post.metrics.runs.starts.with_label_values(&[end]).inc();
     }
 }
 
-/// Codes of starts that never became runs.
-const REFUSED: [&str; 6] = [
-    codes::INVALID_HEADER,
-    codes::WORKFLOW_UNKNOWN,
-    codes::INVALID_INPUT,
-    codes::CONTENT_TYPE_UNSUPPORTED,
-    codes::PAYLOAD_MISSING,
-    codes::DEFINITION_INVALID,
-];
+impl Arrival {
+    /// A unique request keeps its key for as long as its run lasts.
+    fn begun(&self) -> Taken {
+        if self.source == Some(Source::Unique) { Taken::Lasts } else { Taken::Done }
+    }
+}
 
 fn refused(code: &str, message: impl Into<String>) -> Not {
     let message = limits::truncate(&message.into(), limits::FAILURE_MESSAGE_BYTES_MAX);

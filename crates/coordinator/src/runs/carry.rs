@@ -4,7 +4,7 @@
 use broker::{Disposition, Error, Kind, Outgoing, Settled, topology};
 use futures_util::{TryStreamExt, stream};
 use protocol::{
-    Failure, Outcome, RequestId, RunFact, Status, StepName, Subject, codes,
+    Failure, Outcome, RequestId, RunFact, RunId, Status, StepName, Subject, codes,
     control::CancelNotice,
     event,
     run::sub_run_of,
@@ -105,11 +105,7 @@ impl Carrier<'_> {
         let id = RequestId::of_step(self.log.state.run(), step, item);
         if let Target::Workflow(_) = target {
             // Its outcome comes when it has undone what is to be undone.
-            let run = sub_run_of(&id);
-            let body = json!({ "reason": format!("cancelled with {id}") }).to_string();
-            let subject = Subject::Run { run: run.clone(), fact: RunFact::Cancel }.render(post.namespace());
-            let outgoing = Outgoing::new(subject, body).with_message_id(format!("{run}~cancel"));
-            return self.means.settle(self.term, &outgoing).await.map(|_| ());
+            return self.cancel_run(&sub_run_of(&id), &id).await;
         }
         let failure = Failure::new(codes::CANCELLED, "cancelled by its run");
         self.record(&Outcome::not_completed(id.clone(), Status::Cancelled, &failure)).await?;
@@ -119,8 +115,27 @@ impl Carrier<'_> {
         let body = serde_json::to_vec(&notice).unwrap_or_default();
         self.check()?;
         post.connection.publish_core(Outgoing::new(subject, body)).await?;
-        let later = Subject::Later(id).render(post.namespace());
-        topology::purge(&post.connection, &post.names.requests, &later, None).await.map(|_| ())
+        let later = Subject::Later(id.clone()).render(post.namespace());
+        topology::purge(&post.connection, &post.names.requests, &later, None).await?;
+        self.withdraw_served(&id).await
+    }
+
+    /// Ends the run that a request has become, if a workflow serves what it asked for. Of one that begins later, whoever begins
+    /// it sees that nobody waits for it.
+    async fn withdraw_served(&self, id: &RequestId) -> Result<(), Error> {
+        let (post, run) = (&self.means.post, sub_run_of(id));
+        let first = subject::stored_run_fact(post.namespace(), None, &run, &RunFact::Started);
+        match post.reader.last_sequence_at_leader(&post.names.runs, &first).await? {
+            Some(_) => self.cancel_run(&run, id).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn cancel_run(&self, run: &RunId, id: &RequestId) -> Result<(), Error> {
+        let body = json!({ "reason": format!("cancelled with {id}") }).to_string();
+        let subject = Subject::Run { run: run.clone(), fact: RunFact::Cancel }.render(self.means.post.namespace());
+        let outgoing = Outgoing::new(subject, body).with_message_id(format!("{run}~cancel"));
+        self.means.settle(self.term, &outgoing).await.map(|_| ())
     }
 
     async fn set_timer(&self, timer: &TimerName, due: Timestamp) -> Result<(), Error> {

@@ -3,14 +3,15 @@
 
 use broker::{Disposition, Error, Kind, Outgoing, Settled, StoredMessage, topology};
 use protocol::{
-    Capability, ContentType, LoggedFact, Origin, Outcome, RequestId, RunSummary, Status, Subject, event, header,
+    Capability, ContentType, DeadLetter, LoggedFact, Origin, Outcome, RequestId, RunSummary, Status, Subject, event,
+    header,
     run::{StoredFact, ended_topic},
     subject::{self, filter},
     time::Timestamp,
 };
 use workflow::command::Ending;
 
-use super::{ask, carry::Carrier, holders, log};
+use super::{ask, carry::Carrier, holders, letter::letter, log};
 
 /// Ends a run.
 pub(super) async fn end(carrier: &Carrier<'_>, ending: &Ending) -> Result<(), Error> {
@@ -19,6 +20,8 @@ pub(super) async fn end(carrier: &Carrier<'_>, ending: &Ending) -> Result<(), Er
     let decided = decide(carrier, outcome(carrier, ending).await?).await?;
     if let Some(parent) = log.state.parent() {
         reply(carrier, parent, &decided).await?;
+    } else {
+        bury(carrier, ending, &decided).await?;
     }
     if let Some(key) = log.began.as_ref().and_then(|began| began.holds.as_deref()) {
         carrier.check()?;
@@ -60,8 +63,9 @@ async fn outcome(carrier: &Carrier<'_>, ending: &Ending) -> Result<Outcome, Erro
             Err(error) => return Err(error),
         }
     }
-    let workflow = carrier.log.began.as_ref().and_then(|began| began.workflow.as_ref());
-    outcome.capability = workflow.and_then(|name| Capability::parse(name.as_str()).ok());
+    let began = carrier.log.began.as_ref();
+    let by_name = || Capability::parse(began?.workflow.as_ref()?.as_str()).ok();
+    outcome.capability = began.and_then(|began| began.capability.clone()).or_else(by_name);
     outcome.trace = carrier.log.trace.clone();
     Ok(outcome)
 }
@@ -86,6 +90,36 @@ async fn reply(carrier: &Carrier<'_>, parent: &RequestId, decided: &Outcome) -> 
     }
     let reply = Outcome { id: parent.clone(), ..decided.clone() };
     carrier.record(&reply).await.map(|_| ())
+}
+
+/// A request that failed leaves a letter, whoever served it.
+async fn bury(carrier: &Carrier<'_>, ending: &Ending, decided: &Outcome) -> Result<(), Error> {
+    let (means, log) = (carrier.means, carrier.log);
+    let Some(capability) = log.began.as_ref().and_then(|began| began.capability.clone()) else { return Ok(()) };
+    let Some(failure) = decided.failure().or_else(|| ending.failure.clone()) else { return Ok(()) };
+    if decided.status != Status::Failed {
+        return Ok(());
+    }
+    let dead = DeadLetter {
+        id: decided.id.clone(),
+        capability,
+        lane: log.state.lane(),
+        failure,
+        attempt: 1,
+        instance: None,
+        version: None,
+        killed: Vec::new(),
+        published_at: None,
+        dead_at: means.post.clock.now(),
+    };
+    let input = log.state.input().cloned().unwrap_or_default();
+    let (mut headers, body) =
+        ask::with_body(&means.post.payloads, &format!("{}~input", log.state.run()), &input).await?;
+    log.trace.write(&mut headers);
+    for outgoing in letter(&means.post, &dead, None, &headers, body).await? {
+        means.settle(carrier.term, &outgoing).await?;
+    }
+    Ok(())
 }
 
 fn summary(carrier: &Carrier<'_>, decided: &Outcome, messages: &[StoredMessage], through: u64) -> Option<RunSummary> {

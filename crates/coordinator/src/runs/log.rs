@@ -4,8 +4,8 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use broker::{Delivery, Error, Kind, StoredMessage};
 use protocol::{
-    ContentType, Headers, LoggedFact, RunFact, RunId, TraceContext, WorkflowName, header, limits, run::StoredFact,
-    subject::filter, time::Timestamp,
+    Capability, ContentType, Headers, LoggedFact, RunFact, RunId, TraceContext, WorkflowName, header, limits,
+    run::StoredFact, subject::filter, time::Timestamp,
 };
 use serde_json::Value;
 use workflow::{
@@ -47,6 +47,8 @@ pub(super) struct Began {
     pub(super) at: Timestamp,
     /// None where a stranger wrote the fact.
     pub(super) workflow: Option<WorkflowName>,
+    /// What was asked for, where the run is what became of a request.
+    pub(super) capability: Option<Capability>,
     pub(super) version: String,
     /// The key of the place that it holds among runs that there may be at once.
     pub(super) holds: Option<String>,
@@ -59,6 +61,7 @@ impl Began {
         Self {
             at,
             workflow: text("workflow").and_then(|name| WorkflowName::parse(name).ok()),
+            capability: headers.get(header::CAPABILITY).and_then(|name| Capability::parse(name).ok()),
             version: text("version").unwrap_or_default().to_owned(),
             holds: headers.get(header::HOLDS).map(str::to_owned),
             retry_of: started.retry_of.clone(),

@@ -1,28 +1,20 @@
 //! Starts of runs: whoever is given one checks it and writes the run's first fact, which is all that a start needs.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-use broker::{Delivery, Disposition, Error, Kind, PullEnd, PullEvent, PullInbox, PullRequest, topology};
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use broker::{Delivery, Disposition, Error};
+use futures_util::FutureExt;
 use protocol::topology::starts_consumer;
 use tokio_util::sync::CancellationToken;
 
-use super::{begin::Begin, means::Means};
+use super::{
+    arrival::Arrival,
+    begin::{Begin, Taken},
+    intake,
+};
 
-/// Starts that are handled at once.
-const AT_ONCE: usize = 64;
-
-const EXPIRES: Duration = Duration::from_secs(30);
-const HEARTBEAT: Duration = Duration::from_secs(5);
-
-/// Without a word from the broker for this long, a pull is taken as lost.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
-
-/// The wait before another inbox is opened, whatever ended the last one.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// The wait before consumers are followed again, whatever ended it.
+pub(super) const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a start is put off that could not be handled.
 const PUT_OFF: Duration = Duration::from_millis(500);
@@ -30,15 +22,19 @@ const PUT_OFF: Duration = Duration::from_millis(500);
 /// How often a start asks again that waits because as many runs are alive as there may be.
 const PLACE_ASKED_EVERY: Duration = Duration::from_secs(1);
 
+/// How soon it is looked whether the run of a unique request is over, whose key is free then: this long after each of its first
+/// deliveries in turn, and then always the last.
+const OVER_ASKED_AFTER: [Duration; 4] =
+    [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+
 /// Takes starts.
 pub(super) struct Starts {
     begin: Arc<Begin>,
-    means: Arc<Means>,
 }
 
 impl Starts {
-    pub(super) fn new(means: &Arc<Means>) -> Self {
-        Self { begin: Arc::new(Begin::new(means)), means: Arc::clone(means) }
+    pub(super) fn new(begin: &Arc<Begin>) -> Self {
+        Self { begin: Arc::clone(begin) }
     }
 
     /// Takes starts until `stop`.
@@ -58,51 +54,31 @@ impl Starts {
     }
 
     async fn follow(&self) -> Result<(), Error> {
-        let consumer = starts_consumer(self.means.post.namespace());
-        topology::ensure_consumer(&self.means.post.connection, &consumer).await?;
-        let mut inbox = PullInbox::open(&self.means.post.connection).await?;
-        let mut jobs: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
-        let (mut tag, mut asked) = (0, 0_usize);
-        let mut heard_at = Instant::now();
-        loop {
-            // One pull at a time, so that its end says how much is asked for: nothing.
-            if asked == 0 && jobs.len() < AT_ONCE {
-                (tag, asked) = (tag + 1, AT_ONCE - jobs.len());
-                let request = PullRequest::Stream { batch: asked, expires: EXPIRES, heartbeat: HEARTBEAT };
-                inbox.pull(&consumer, request, tag).await?;
-                heard_at = Instant::now();
+        let post = &self.begin.means.post;
+        intake::follow(&post.connection, &[starts_consumer(post.namespace())], |delivery| {
+            let begin = Arc::clone(&self.begin);
+            async move {
+                let arrival = Arrival::of_start(begin.means.post.namespace(), &delivery);
+                handle(&begin, arrival, &delivery).await;
             }
-            let silent_at = heard_at + SILENCE_MAX;
-            tokio::select! {
-                event = inbox.next() => {
-                    heard_at = Instant::now();
-                    match event {
-                        Some(PullEvent::Delivered(delivery)) => {
-                            asked = asked.saturating_sub(1);
-                            jobs.push(handle(Arc::clone(&self.begin), *delivery).boxed());
-                        }
-                        // It has to be made anew; what is in hand is delivered again.
-                        Some(PullEvent::Ended { end: PullEnd::Gone, .. }) => {
-                            return Err(Error::new(Kind::NotFound, "the consumer is gone; it is made anew"));
-                        }
-                        Some(PullEvent::Ended { tag: ended, .. }) if ended == tag => asked = 0,
-                        Some(PullEvent::Ended { .. } | PullEvent::Alive { .. }) => {}
-                        None => return Ok(()),
-                    }
-                }
-                Some(()) = jobs.next(), if !jobs.is_empty() => {}
-                // What is asked for does not come while all hands are full, and need not be heard of.
-                () = tokio::time::sleep_until(silent_at.into()), if asked > 0 => return Ok(()),
-            }
-        }
+            .boxed()
+        })
+        .await
     }
 }
 
-async fn handle(begin: Arc<Begin>, delivery: Delivery) {
-    let connection = begin.connection();
-    match begin.take(&delivery).await {
-        Ok(true) => delivery.ack(connection).await,
-        Ok(false) => delivery.nak(connection, PLACE_ASKED_EVERY).await,
+/// Handles what begins a run, and answers for its delivery.
+pub(super) async fn handle(begin: &Begin, arrival: Option<Arrival>, delivery: &Delivery) {
+    let connection = &begin.means.post.connection;
+    let Some(arrival) = arrival else { return delivery.ack(connection).await };
+    match begin.take(&arrival).await {
+        Ok(Taken::Done) => delivery.ack(connection).await,
+        Ok(Taken::Waits) => delivery.nak(connection, PLACE_ASKED_EVERY).await,
+        Ok(Taken::Lasts) => {
+            let times = usize::try_from(delivery.delivered).unwrap_or(usize::MAX);
+            let after = OVER_ASKED_AFTER[times.clamp(1, OVER_ASKED_AFTER.len()) - 1];
+            delivery.nak(connection, after).await;
+        }
         Err(error) => {
             let is_final = error.disposition() == Disposition::Reject;
             tracing::warn!(sequence = delivery.sequence, %error, is_final, "start not handled yet");

@@ -1,7 +1,7 @@
 //! The start of a run as its headers tell it. The body is the run's input.
 
 use crate::{
-    Headers, Lane, Request, RequestId, RunId, StepAddress, StepName, codes, header,
+    Capability, Headers, Lane, Origin, Request, RequestId, RunId, StepAddress, StepName, codes, header,
     request::{Invalid, parse_step_address},
     run::sub_run_of,
 };
@@ -17,6 +17,8 @@ pub struct Start {
     pub reply_to: Option<StepAddress>,
     /// The lane of its steps where they name none.
     pub lane: Lane,
+    /// What was asked for, where the run is what became of a request: its outcome and its letter speak of that.
+    pub capability: Option<Capability>,
     /// The run that this one does again.
     pub retry_of: Option<RunId>,
     /// The step from which on it is done again; what was done before is taken over. None: what had failed.
@@ -24,6 +26,25 @@ pub struct Start {
 }
 
 impl Start {
+    /// The run that a request for a capability is, where a workflow serves that capability. A step's request has a `~` in its
+    /// id: its run is that of a sub-run.
+    ///
+    /// # Errors
+    /// [`Invalid`] where its id cannot be that of a run.
+    pub fn of_request(mut request: Request, capability: Capability, lane: Lane) -> Result<Self, Invalid> {
+        let reply_to = request.reply_to.take();
+        if let Some(address) = &reply_to {
+            let step = address.request();
+            request.parent = Some(step.to_string());
+            request.id = RequestId::from(&sub_run_of(&step));
+        }
+        let run = RunId::parse(request.id.as_str()).map_err(|error| Invalid {
+            id: request.id.clone(),
+            failure: crate::Failure::new(codes::INVALID_HEADER, format!("{}: {error}", header::REQUEST_ID)),
+        })?;
+        Ok(Self { request, run, reply_to, lane, capability: Some(capability), retry_of: None, retry_from: None })
+    }
+
     /// Reads what a received message says. `fallback` is the id by the message's sequence.
     ///
     /// # Errors
@@ -47,7 +68,20 @@ impl Start {
             }
             plain.set(header::REQUEST_ID, own.as_str());
         }
-        let request = Request::read(&plain, fallback.clone())?;
+        let capability = headers.get(header::CAPABILITY).map(Capability::parse).transpose();
+        let capability = capability.map_err(|error| refused(header::CAPABILITY, error.to_string()))?;
+        // Whoever took the request had its id by sequence, which nobody chooses for himself.
+        let by_sequence = |id: &RequestId| matches!(id.origin(), Origin::Sequence(_) | Origin::UniqueSequence(_));
+        let handed_on = plain.get(header::REQUEST_ID).and_then(|text| RequestId::parse(text).ok()).filter(by_sequence);
+        let known_as = match handed_on.filter(|_| capability.is_some()) {
+            Some(id) => {
+                plain.remove(header::REQUEST_ID);
+                plain.remove(header::NATS_MSG_ID);
+                id
+            }
+            None => fallback.clone(),
+        };
+        let request = Request::read(&plain, known_as)?;
         let run = RunId::parse(request.id.as_str());
         let run = run.map_err(|error| refused(header::REQUEST_ID, error.to_string()))?;
         let lane = headers.get(header::LANE).map(|text| Lane::named(text).ok_or(text)).transpose();
@@ -61,6 +95,7 @@ impl Start {
             retry_of: retry_of.map_err(|error| refused(header::RETRY_OF, error.to_string()))?,
             retry_from: retry_from.map_err(|error| refused(header::RETRY_FROM, error.to_string()))?,
             lane: lane.unwrap_or_default(),
+            capability,
             request,
             run,
             reply_to,
@@ -76,6 +111,7 @@ impl Start {
         };
         optional(header::REPLY_TO, self.reply_to.as_ref().map(StepAddress::subject));
         optional(header::LANE, (self.lane != Lane::default()).then(|| self.lane.name().to_owned()));
+        optional(header::CAPABILITY, self.capability.as_ref().map(ToString::to_string));
         optional(header::RETRY_OF, self.retry_of.as_ref().map(ToString::to_string));
         optional(header::RETRY_FROM, self.retry_from.as_ref().map(ToString::to_string));
     }
@@ -116,10 +152,36 @@ mod tests {
     }
 
     #[test]
+    fn a_request_is_a_run_of_the_same_id_and_a_steps_request_a_sub_run() {
+        let audit = || Capability::parse("audit").unwrap();
+        for id in ["order-1", "seq-7", "useq-3"] {
+            let start = Start::of_request(Request::new(RequestId::parse(id).unwrap()), audit(), Lane::Urgent).unwrap();
+            assert_eq!((start.run.as_str(), start.lane), (id, Lane::Urgent));
+            let mut headers = Headers::new();
+            start.write(&mut headers);
+            headers.set(header::NATS_MSG_ID, format!("{id}:start"));
+            assert_eq!(Start::read(&headers, RequestId::of_sequence(8)), Ok(start));
+        }
+        let step = RequestId::parse("order-1~ship~3").unwrap();
+        let mut request = Request::new(step.clone());
+        request.reply_to = parse_step_address("fleet.run.order-1.step.ship.3.outcome").ok();
+        let start = Start::of_request(request, audit(), Lane::Normal).unwrap();
+        assert_eq!((&start.run, start.request.parent.as_deref()), (&sub_run_of(&step), Some("order-1~ship~3")));
+        let mut headers = Headers::new();
+        start.write(&mut headers);
+        assert_eq!(Start::read(&headers, RequestId::of_sequence(8)), Ok(start));
+        let long = RequestId::parse(&"x".repeat(65)).unwrap();
+        let invalid = Start::of_request(Request::new(long.clone()), audit(), Lane::Normal).unwrap_err();
+        assert_eq!((invalid.id, invalid.failure.code.as_str()), (long, codes::INVALID_HEADER));
+    }
+
+    #[test]
     fn what_lies_is_refused_under_the_id_of_its_sequence() {
         let reply = ("Sortie-Reply-To", "fleet.run.order-1.step.ship.3.outcome");
         for pairs in [
             &[("Sortie-Lane", "fast")][..],
+            &[("Sortie-Capability", "Not One")],
+            &[("Sortie-Request-Id", "seq-3")],
             &[("Sortie-Retry-Of", "a.b")],
             &[reply, ("Sortie-Request-Id", "order-2")],
             &[("Sortie-Reply-To", "elsewhere")],

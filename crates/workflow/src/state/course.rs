@@ -40,6 +40,8 @@ pub(super) struct Course {
     pub(super) input: Payload,
     pub(super) lane: Lane,
     pub(super) started: DateTime<Utc>,
+    /// How long it may take.
+    timeout: Option<Duration>,
     /// When it has to be over, and whether that is a deadline; else it is its timeout.
     pub(super) due: Option<(DateTime<Utc>, bool)>,
     pub(super) parent: Option<RequestId>,
@@ -104,7 +106,8 @@ enum Task {
 impl Course {
     pub(super) fn begin(run: RunId, program: Arc<Program>, started: &Started, early: Early, now: Now) -> Self {
         let plan = program.plan();
-        let timeout = plan.timeout.map(|timeout| (after(now.at, timeout), false));
+        let timeout = [plan.timeout, started.timeout].into_iter().flatten().min();
+        let until = timeout.map(|timeout| (after(now.at, timeout), false));
         let deadline = started.deadline.map(|deadline| (deadline, true));
         let copied = started.copied.iter().filter_map(|copied| match program.find(&copied.step)? {
             Slot::Do(index) => Some(((index, copied.item), copied.outcome.clone())),
@@ -115,7 +118,8 @@ impl Course {
             input: started.input.clone(),
             lane: started.lane,
             started: now.at,
-            due: [timeout, deadline].into_iter().flatten().min(),
+            timeout,
+            due: [until, deadline].into_iter().flatten().min(),
             parent: started.parent.clone(),
             retry_of: started.retry_of.clone(),
             copied: copied.collect(),

@@ -58,6 +58,7 @@ pub(crate) fn started(input: Value) -> Started {
         lane: protocol::Lane::Normal,
         deadline: None,
         parent: None,
+        timeout: None,
         retry_of: None,
         copied: Vec::new(),
     }

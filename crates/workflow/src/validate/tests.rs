@@ -17,6 +17,11 @@ fn world() -> World<'static> {
             })
         },
         workflow: &|workflow| (workflow.as_str() == "other").then(|| json!({ "required": ["id"] })),
+        server: &|capability, _| match capability.as_str() {
+            "echo" => Some(Server::Agents),
+            "audit" => Some(Server::Workflow(WorkflowName::parse("auditor").ok()?)),
+            _ => None,
+        },
     }
 }
 
@@ -80,15 +85,28 @@ fn who_is_not_known_is_warned_of() {
         "5:8: steps.b.workflow: there is no workflow `gone`; its runs would wait until it is applied",
     ];
     assert_eq!(warnings, expected);
-    let report = validate(&format!("serves: echo\n{HEAD}  a: {{ call: echo }}"), &world());
+}
+
+#[test]
+fn a_capability_is_served_by_agents_or_by_one_workflow() {
+    let found = |serves: &str, called: &str| {
+        let report = validate(&format!("serves: {serves}\n{HEAD}  a: {{ call: {called} }}"), &world());
+        assert_eq!(report.plan.is_some(), report.faults.is_empty());
+        (lines(&report.faults), lines(&report.warnings))
+    };
+    assert_eq!(found("mine", "echo"), (vec![], vec![]));
+    let faults = found("echo", "read").0;
+    assert!(faults[0].starts_with("1:1: serves: agents serve `echo`"), "{faults:?}");
+    let faults = found("audit", "echo").0;
     assert_eq!(
-        lines(&report.warnings),
-        [
-            "1:1: serves: no coordinator starts runs for requests of `echo` yet: this says nothing so far; let an agent ask for \
-             the run"
-        ]
+        faults,
+        ["1:1: serves: the workflow `auditor` serves `audit`: remove it or apply it without `serves` first"]
     );
-    assert!(report.plan.is_some());
+    let warnings = found("mine", "mine").1;
+    assert_eq!(
+        warnings,
+        ["5:8: steps.a.call: this workflow serves `mine`: each of its runs would ask for another one"]
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Files of definitions, and everything that is wrong with them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Read,
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use protocol::{Capability, WorkflowName};
 use serde_json::{Value, json};
 use workflow::{
     Plan,
-    validate::{Report, World, validate as judge},
+    validate::{Report, Server, World, validate as judge},
 };
 
 use crate::{refusal, session::Session};
@@ -96,20 +96,44 @@ fn read(path: &Path) -> Result<String, Problem> {
 struct Known {
     capabilities: BTreeMap<Capability, Value>,
     workflows: BTreeMap<WorkflowName, Value>,
+    /// What agents serve.
+    agents: BTreeSet<Capability>,
+    /// What workflows say they serve.
+    serving: BTreeMap<WorkflowName, Capability>,
 }
 
 impl Known {
     async fn ask(session: &Session, texts: &[(&Path, String)]) -> Result<Self, Problem> {
         let client = session.client().await?;
-        let capabilities = client.capability_inputs().await.map_err(refusal::problem)?;
+        let mut capabilities = client.capability_inputs().await.map_err(refusal::problem)?;
         let kept = client.workflows().await.map_err(refusal::problem)?;
-        let input = |definition: &Value| definition.get("input").cloned().unwrap_or(Value::Bool(true));
-        let mut workflows: BTreeMap<WorkflowName, Value> =
-            kept.into_iter().map(|stored| (stored.name, input(&stored.definition))).collect();
+        let agents = capabilities.keys().cloned().collect();
+        let (mut workflows, mut serving) = (BTreeMap::new(), BTreeMap::new());
+        let serves = |definition: &Value| Capability::parse(definition["serves"].as_str()?).ok();
+        for stored in kept {
+            let input = stored.definition.get("input").cloned().unwrap_or(Value::Bool(true));
+            serving.extend(serves(&stored.definition).map(|capability| (stored.name.clone(), capability)));
+            workflows.insert(stored.name, input);
+        }
         // One may call another that is applied with it.
-        let plans = texts.iter().filter_map(|(_, text)| Plan::parse(text).ok());
-        workflows.extend(plans.map(|(plan, _)| (plan.workflow, plan.input.unwrap_or(Value::Bool(true)))));
-        Ok(Self { capabilities, workflows })
+        for (plan, _) in texts.iter().filter_map(|(_, text)| Plan::parse(text).ok()) {
+            serving.remove(&plan.workflow);
+            serving.extend(plan.serves.map(|capability| (plan.workflow.clone(), capability)));
+            workflows.insert(plan.workflow, plan.input.unwrap_or(Value::Bool(true)));
+        }
+        for (workflow, capability) in &serving {
+            capabilities.entry(capability.clone()).or_insert_with(|| workflows[workflow].clone());
+        }
+        Ok(Self { capabilities, workflows, agents, serving })
+    }
+
+    /// Who serves a capability, besides this workflow.
+    fn server(&self, capability: &Capability, but: &WorkflowName) -> Option<Server> {
+        if self.agents.contains(capability) {
+            return Some(Server::Agents);
+        }
+        let other = self.serving.iter().find(|(name, served)| *name != but && *served == capability);
+        other.map(|(name, _)| Server::Workflow(name.clone()))
     }
 
     fn judge(&self, text: &str, whom: Whom) -> Report {
@@ -119,6 +143,7 @@ impl Known {
             &World {
                 capability: &|name| self.capabilities.get(name).cloned().or_else(|| unknown.clone()),
                 workflow: &|name| self.workflows.get(name).cloned().or_else(|| unknown.clone()),
+                server: &|capability, but| self.server(capability, but),
             },
         )
     }

@@ -69,7 +69,7 @@ impl Course {
             let message = "the deadline passed before the run was done";
             (Status::Expired, Failure::new(codes::DEADLINE_EXCEEDED, message))
         } else {
-            let timeout = self.program.plan().timeout.map(duration::format).unwrap_or_default();
+            let timeout = self.timeout.map(duration::format).unwrap_or_default();
             (Status::Failed, Failure::new(codes::RUN_TIMEOUT, format!("the run was not done within {timeout}")))
         };
         self.stop(status, failure, true, now)
