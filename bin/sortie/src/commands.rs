@@ -1,6 +1,7 @@
 //! A file per command: its arguments, and what it does with a [`Session`](crate::session::Session).
 
 pub(crate) mod agents;
+pub(crate) mod audit;
 pub(crate) mod breaker;
 pub(crate) mod cancel;
 pub(crate) mod check;

@@ -41,6 +41,11 @@ impl Meter {
         self.bar.set_position(done as u64);
         self.bar.set_message(message.into());
     }
+
+    /// What there is to say meanwhile.
+    pub(crate) fn tell(&self, message: impl Into<String>) {
+        self.bar.set_message(message.into());
+    }
 }
 
 impl Drop for Meter {

@@ -14,7 +14,7 @@ pub(crate) fn problem(error: client::Error) -> Problem {
         ErrorKind::StreamsMissing => ExitCode::Configuration,
         ErrorKind::TimedOut | ErrorKind::Unreachable => ExitCode::BrokerUnreachable,
         ErrorKind::Forbidden => ExitCode::Refused,
-        ErrorKind::Broker => ExitCode::Internal,
+        ErrorKind::Broker | ErrorKind::NotNoted => ExitCode::Internal,
     };
     let advice = match error.kind() {
         ErrorKind::TimedOut => "see whether the broker has a leader and its disk has room, then try again",

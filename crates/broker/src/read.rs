@@ -27,6 +27,9 @@ const READ_TIMEOUTS: [Duration; 3] = [Duration::from_secs(1), Duration::from_sec
 /// Subjects that one multi-get may name: the server stops at 1,024 results.
 const MANY_MAX: usize = 1_000;
 
+/// The status with which the server says that there would be more than that.
+const TOO_MANY_RESULTS: u64 = 413;
+
 /// What one answer may take, in bytes; it holds one message at least.
 const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -109,19 +112,44 @@ impl Reader {
     /// `TimedOut`, `NoResponders` when the stream is not there.
     pub async fn last_of_each(&self, stream: &str, subjects: &[String]) -> Result<Vec<StoredMessage>, Error> {
         let mut found = Vec::new();
-        for some in subjects.chunks(MANY_MAX) {
+        self.each_last(stream, subjects, &mut |message| found.push(message)).await?;
+        Ok(found)
+    }
+
+    /// The same, handed over as they come: no more than 8 MiB of them are held, however many subjects there are.
+    ///
+    /// # Errors
+    /// `TimedOut`, `NoResponders` when the stream is not there.
+    pub async fn each_last(
+        &self,
+        stream: &str,
+        subjects: &[String],
+        each: &mut (dyn FnMut(StoredMessage) + Send),
+    ) -> Result<(), Error> {
+        let mut rest: Vec<&[String]> = subjects.chunks(MANY_MAX).rev().collect();
+        while let Some(some) = rest.pop() {
+            // Without a bound of its own the server ends an answer at 64 MiB, and says nothing of what is missing.
             let mut from = Some(1);
             while let Some(sequence) = from {
                 let question = json!({ "multi_last": some, "seq": sequence, "max_bytes": PAGE_BYTES_MAX });
-                let Some(page) = self.many(stream, question.to_string()).await? else {
-                    found.extend(leader::last_of_each(&self.connection, stream, some).await?);
+                let page = match self.many(stream, question.to_string()).await {
+                    // Wildcards that mean more than the server's 1,024 results.
+                    Err(error) if error.kind() == Kind::Api(TOO_MANY_RESULTS) && some.len() > 1 => {
+                        let (first, second) = some.split_at(some.len() / 2);
+                        rest.extend([second, first]);
+                        break;
+                    }
+                    page => page?,
+                };
+                let Some(page) = page else {
+                    leader::last_of_each(&self.connection, stream, some).await?.into_iter().for_each(&mut *each);
                     break;
                 };
-                found.extend(page.messages);
+                page.messages.into_iter().for_each(&mut *each);
                 from = page.next;
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Up to `count` messages under a filter, from a sequence on; fewer where they would take more than 8 MiB.

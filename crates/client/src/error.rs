@@ -25,6 +25,8 @@ pub enum ErrorKind {
     StreamsMissing,
     /// The body of an outcome is an object that is not there, or is not what its type says.
     Unreadable,
+    /// It is stored, but could not be written into the file of what was accepted.
+    NotNoted,
     /// The broker did not answer in time. Whatever was asked may have been done.
     TimedOut,
     /// The broker's store is full.
@@ -117,6 +119,7 @@ impl Error {
             | ErrorKind::TooLarge
             | ErrorKind::NotFound
             | ErrorKind::Conflict
+            | ErrorKind::NotNoted
             | ErrorKind::Unreadable => Disposition::Reject,
             ErrorKind::StreamsMissing | ErrorKind::Unreachable | ErrorKind::Forbidden => Disposition::Fatal,
         }

@@ -36,6 +36,7 @@
 //! # }
 //! ```
 
+mod accepted;
 mod agents;
 mod audit;
 mod breakers;
@@ -51,6 +52,7 @@ mod keep;
 mod later;
 mod logs;
 mod progress;
+mod proof;
 mod queues;
 mod receipt;
 mod request;
@@ -66,6 +68,7 @@ mod workflows;
 pub use broker::Disposition;
 pub use regex::Regex;
 
+pub use self::accepted::AcceptedFile;
 pub use self::agents::{AgentFilter, rank_agents};
 pub use self::breakers::NamedBreaker;
 pub use self::cancel::{CancelFilter, CancelTally, Cancellation};
@@ -79,6 +82,7 @@ pub use self::forward::BroughtForward;
 pub use self::later::Scheduled;
 pub use self::logs::{LogFollower, LogLines, LogQuery};
 pub use self::progress::Follower;
+pub use self::proof::{Fault, Faults, Proof, Sight, Tally};
 pub use self::queues::{BreakerNow, Fulfilment, Limit, Pause, Peeked, Queue, Queues, QueuesAsk};
 pub use self::receipt::{Acceptance, Receipt};
 pub use self::request::RequestBuilder;

@@ -10,7 +10,7 @@ use protocol::{
 };
 use serde::Serialize;
 
-use crate::Client;
+use crate::{AcceptedFile, Client};
 
 /// A request that is being put together.
 #[must_use = "nothing is asked for before `submit` or `call`"]
@@ -42,6 +42,7 @@ pub(crate) struct Wish {
     pub(crate) payload_ref: Option<String>,
     pub(crate) trace: TraceContext,
     pub(crate) headers: Headers,
+    pub(crate) noted_in: Option<AcceptedFile>,
 }
 
 impl Wish {
@@ -114,6 +115,7 @@ impl<'a> RequestBuilder<'a> {
             payload_ref: None,
             trace: TraceContext::default(),
             headers: Headers::new(),
+            noted_in: None,
         };
         Self { client: client.clone(), body, wish }
     }
@@ -207,6 +209,13 @@ impl<'a> RequestBuilder<'a> {
     /// refused.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.wish.headers.push(name, value);
+        self
+    }
+
+    /// Notes it in this file as soon as the broker has acknowledged it, before anything else is waited for. What has its
+    /// outcome already is not accepted again, and not noted.
+    pub fn noted_in(mut self, file: &AcceptedFile) -> Self {
+        self.wish.noted_in = Some(file.clone());
         self
     }
 

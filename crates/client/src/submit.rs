@@ -12,7 +12,10 @@ use broker::{Disposition, Kind, Outgoing, Stored};
 use bytes::Bytes;
 use chrono::TimeDelta;
 use protocol::{
-    ContentType, Headers, Lane, Outcome, Request, RequestId, Subject, control::Progress, header, limits, retry,
+    ContentType, Headers, Lane, Outcome, Request, RequestId, Subject,
+    accepted::{Accepted, Asked},
+    control::Progress,
+    header, limits, retry,
 };
 
 use crate::{
@@ -118,22 +121,41 @@ impl Client {
         if is_given && let Some(outcome) = self.outcome(&id).await? {
             return Ok(Receipt::new(self, id, Acceptance::Done(outcome)));
         }
+        // The time before it is published: an outcome is kept for at least as long as that counts from here.
+        let at = match wish.noted_in {
+            Some(_) => Some(self.now().await?),
+            None => None,
+        };
         let mut outgoing = self.outgoing(wish, &id, body).await.map_err(|error| error.about(&id))?;
         if is_given || wish.due.is_some() || wish.unique.is_some() {
             outgoing = outgoing.with_message_id(id.as_str());
         }
         let stream = if wish.unique.is_some() { &self.names().unique } else { &self.names().requests };
-        match self.store(outgoing.clone(), &id, stream).await {
+        let receipt = match self.store(outgoing.clone(), &id, stream).await {
             Ok(stored) if wish.unique.is_some() => {
                 let id = RequestId::of_unique_sequence(stored.sequence);
-                Ok(Receipt::new(self, id, Acceptance::of(stored)))
+                Receipt::new(self, id, Acceptance::of(stored))
             }
-            Ok(stored) => Ok(Receipt::new(self, id, Acceptance::of(stored))),
+            Ok(stored) => Receipt::new(self, id, Acceptance::of(stored)),
             // Its schedule is there: put there under this id before, perhaps by an earlier try of this publish.
-            Err(error) if error.kind() == Kind::WrongSequence => Ok(Receipt::new(self, id, Acceptance::Repeated)),
-            Err(error) if error.kind() == Kind::SubjectFull => Err(self.key_taken(wish, &outgoing.subject).await),
-            Err(error) => Err(self.explained(error, stream).await.during("not submitted for certain").about(&id)),
+            Err(error) if error.kind() == Kind::WrongSequence => Receipt::new(self, id, Acceptance::Repeated),
+            Err(error) if error.kind() == Kind::SubjectFull => {
+                return Err(self.key_taken(wish, &outgoing.subject).await);
+            }
+            Err(error) => {
+                return Err(self.explained(error, stream).await.during("not submitted for certain").about(&id));
+            }
+        };
+        if let (Some(file), Some(at)) = (&wish.noted_in, at) {
+            file.note(&Accepted {
+                id: receipt.id().clone(),
+                asked: Asked::Request(wish.capability.clone()),
+                stream: stream.clone(),
+                sequence: receipt.acceptance().sequence(),
+                at,
+            })?;
         }
+        Ok(receipt)
     }
 
     async fn outgoing(&self, wish: &Wish, id: &RequestId, body: Bytes) -> Result<Outgoing, Error> {
@@ -244,6 +266,13 @@ impl Client {
 }
 
 impl Acceptance {
+    pub(crate) fn sequence(&self) -> Option<u64> {
+        match self {
+            Self::Stored { sequence } => Some(*sequence),
+            Self::Repeated | Self::Done(_) => None,
+        }
+    }
+
     pub(crate) fn of(stored: Stored) -> Self {
         if stored.duplicate { Self::Repeated } else { Self::Stored { sequence: stored.sequence } }
     }

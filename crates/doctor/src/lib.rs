@@ -31,7 +31,7 @@ mod patient;
 mod queue;
 
 pub use checks::{CHECKS, Check};
-pub use examine::{examine, refused};
+pub use examine::{examine, examine_some, refused};
 pub use finding::{Counts, Finding, Report, Severity};
 pub use letters::latest_letters;
 pub use monitor::Monitor;

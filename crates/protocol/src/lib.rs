@@ -20,6 +20,7 @@
 //! # Ok::<(), sortie_protocol::NameError>(())
 //! ```
 
+pub mod accepted;
 pub mod audit;
 pub mod breaker;
 pub mod byte_size;

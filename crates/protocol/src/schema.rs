@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     AttemptRecord, DeadLetter, Failure, RedriveRule, Replay, RunSummary,
+    accepted::Accepted,
     audit::AuditRecord,
     breaker::Breaker,
     control::{CancelNotice, ControlAnswer, Inspection, Progress, SetLog, SetSlots},
@@ -22,6 +23,7 @@ use crate::{
 /// Every shape of the contract with the file that describes it.
 pub fn all() -> Vec<(&'static str, Value)> {
     vec![
+        ("accepted.json", of::<Accepted>()),
         ("agent-entry.json", of::<AgentEntry>()),
         ("attempt-record.json", of::<AttemptRecord>()),
         ("audit-record.json", of::<AuditRecord>()),

@@ -294,6 +294,14 @@ pub fn stored_run_fact(namespace: &Namespace, partition: Option<u8>, run: &RunId
 pub mod filter {
     use crate::{Capability, InstanceId, Kind, Namespace, RequestId, RunId};
 
+    /// Every message of a stream. The broker counts what lies under it without looking at subjects.
+    pub const EVERYTHING: &str = ">";
+
+    /// Every record of one kind of act in the audit trail, whoever did it.
+    pub fn audit(namespace: &Namespace, verb: &str) -> String {
+        format!("{namespace}.audit.*.{verb}")
+    }
+
     /// Every fact of the runs of one partition.
     pub fn run_partition(namespace: &Namespace, partition: u8) -> String {
         format!("{namespace}.run.{partition}.>")

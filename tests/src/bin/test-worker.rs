@@ -1,7 +1,7 @@
 //! A worker process that does what its input says, for tests that kill it, stop it, and read its exit code.
 //!
-//! `test-worker URL SLOTS [REGISTRY_TTL_SECONDS]` serves `work`: `{"do":"echo"|"sleep"|"die"|"block","ms":N}`. `block`
-//! holds its thread for a minute.
+//! `test-worker URL SLOTS [REGISTRY_TTL_SECONDS]` serves `work`: `{"do":"echo"|"sleep"|"die"|"block"|"fail"|"retry","ms":N}`.
+//! `block` holds its thread for a minute, `fail` gives up, `retry` fails until its third attempt.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use sortie_tests::Latch;
 use worker::{Backoff, CapabilityConfig, Config, Context, Failure, Kind, RetryPolicy, Worker};
 
-async fn work(_ctx: Context, input: Value) -> Result<Value, Failure> {
+async fn work(ctx: Context, input: Value) -> Result<Value, Failure> {
     match input["do"].as_str() {
         Some("sleep") => tokio::time::sleep(Duration::from_millis(input["ms"].as_u64().unwrap_or(0))).await,
         Some("die") => {
@@ -17,6 +17,8 @@ async fn work(_ctx: Context, input: Value) -> Result<Value, Failure> {
             nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL)?;
         }
         Some("block") => Latch::new().hold_thread(),
+        Some("fail") => return Err(Failure::new("told", "as it was told").give_up()),
+        Some("retry") if ctx.attempt() < 3 => return Err(Failure::new("told", "not yet")),
         _ => {}
     }
     Ok(input)
@@ -28,7 +30,10 @@ async fn main() -> ExitCode {
     let number = |index: usize| arguments.get(index).and_then(|text| text.parse::<u64>().ok());
     let registry_ttl = Duration::from_secs(number(3).unwrap_or(30));
     let config = Config {
-        broker: broker::Options { servers: vec![arguments[1].clone()], ..broker::Options::default() },
+        broker: broker::Options {
+            servers: arguments[1].split(',').map(str::to_owned).collect(),
+            ..broker::Options::default()
+        },
         slots: usize::try_from(number(2).unwrap_or(1)).unwrap_or(1),
         stop_grace: Duration::from_millis(500),
         registry_ttl,

@@ -44,7 +44,7 @@ pub(crate) async fn run(args: DoctorArgs, session: &Session) -> Result<ExitCode,
 }
 
 /// The worst first; within one severity in the order of the checks.
-fn told(output: Output, report: &Report, all: bool) -> String {
+pub(super) fn told(output: Output, report: &Report, all: bool) -> String {
     let mut text = String::new();
     for severity in [Severity::Error, Severity::Warning, Severity::Unknown, Severity::Ok] {
         let is_told = all || severity != Severity::Ok;

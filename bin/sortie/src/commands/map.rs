@@ -21,7 +21,7 @@ use self::{
     meter::Meter,
     order::Order,
 };
-use super::submit::{options::RequestOptions, warn_unserved};
+use super::submit::{noting::Noting, options::RequestOptions, warn_unserved};
 use crate::{refusal, session::Session};
 
 const EXAMPLES: &str = "\
@@ -29,6 +29,7 @@ Examples:
   find . -name '*.rs' | sortie map count --lines
   sortie map resize < jobs.jsonl > results.jsonl
   sortie map resize --job nightly < jobs.jsonl         interrupted? the same command goes on where it was
+  sortie map pay --accepted paid.jsonl < bills.jsonl   then: sortie audit --accepted paid.jsonl
   sortie map check --unordered --in-flight 500 < urls.jsonl
 
 A completed line gives its result as one line of JSON; any other gives {\"line\", \"id\", \"status\", \"failure\"}. With
@@ -59,6 +60,8 @@ pub(crate) struct MapArgs {
     #[arg(long, value_name = "5m", value_parser = duration::parse)]
     within: Option<std::time::Duration>,
     #[command(flatten)]
+    noting: Noting,
+    #[command(flatten)]
     options: RequestOptions,
 }
 
@@ -71,6 +74,7 @@ fn parse_in_flight(text: &str) -> Result<NonZeroUsize, String> {
 }
 
 pub(crate) async fn run(args: MapArgs, session: &Session) -> Result<ExitCode, Problem> {
+    let noted_in = args.noting.file()?;
     let client = session.client().await?;
     warn_unserved(client, &args.capability).await?;
     let in_flight = args.in_flight.get();
@@ -84,6 +88,7 @@ pub(crate) async fn run(args: MapArgs, session: &Session) -> Result<ExitCode, Pr
         is_json: session.output().is_json(),
         job: args.job,
         within: args.within.unwrap_or(duration::DURATION_MAX),
+        noted_in,
         options: args.options,
     });
     let mut running = FuturesUnordered::new();

@@ -1,6 +1,7 @@
 //! `sortie submit`: asks for one piece of work.
 
 pub(crate) mod body;
+pub(crate) mod noting;
 pub(crate) mod options;
 
 use std::time::Duration;
@@ -13,7 +14,7 @@ use protocol::{
 };
 use serde_json::{Value, json};
 
-use self::{body::Body, options::RequestOptions};
+use self::{body::Body, noting::Noting, options::RequestOptions};
 use crate::{
     commands::outcome::{self, Waiting},
     patience, refusal,
@@ -27,6 +28,7 @@ Examples:
   sortie submit resize @job.json --urgent --id order-17
   curl -s https://example.org/x.json | sortie submit index -
   sortie submit sync '{}' --unique tenant-7           refused while another one with this key is queued or running
+  sortie submit pay @bill.json --accepted today.jsonl     `sortie audit --accepted today.jsonl` proves that it is not lost
   sortie submit remind '{}' --delay 2h                until then: sortie later list, sortie cancel <id>
 
 Without --wait it prints the id and ends as soon as the request is stored; `sortie outcome <id>` tells the rest.
@@ -62,11 +64,14 @@ pub(crate) struct SubmitArgs {
     #[arg(long)]
     served: bool,
     #[command(flatten)]
+    noting: Noting,
+    #[command(flatten)]
     waiting: Waiting,
 }
 
 pub(crate) async fn run(args: SubmitArgs, session: &Session) -> Result<ExitCode, Problem> {
     let body = Body::read(args.body.as_deref(), args.text)?;
+    let noted_in = args.noting.file()?;
     let client = session.client().await?;
     match args.served {
         true => refuse_unserved(client, &args.capability).await?,
@@ -78,6 +83,9 @@ pub(crate) async fn run(args: SubmitArgs, session: &Session) -> Result<ExitCode,
     }
     if let Some(key) = args.unique {
         request = request.unique(key);
+    }
+    if let Some(file) = &noted_in {
+        request = request.noted_in(file);
     }
     request = match (args.delay, args.at) {
         (Some(delay), _) => request.delay(delay),

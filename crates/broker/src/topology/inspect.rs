@@ -21,6 +21,9 @@ use crate::{
 /// How long the server may take to say whom it takes us for, and what only some accounts may ask.
 const ASIDE_WITHIN: Duration = Duration::from_secs(2);
 
+/// Subjects that one answer tells at most.
+const SUBJECTS_TOLD: usize = 100_000;
+
 /// Answers that are read where a list has no end.
 const LISTS_MAX: usize = 4;
 
@@ -348,6 +351,56 @@ pub async fn consumers(connection: &Connection, stream: &str) -> Result<Vec<Cons
             return Ok(all);
         }
     }
+}
+
+/// Subjects of a stream that hold more than one message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Repeated {
+    /// Messages beyond one a subject.
+    pub surplus: u64,
+    /// The subjects and how many messages each holds, at most as many as were asked for.
+    pub subjects: Vec<(String, u64)>,
+}
+
+/// Which subjects of a stream hold more than one message. One question where none does, as the leader counts both messages
+/// and subjects; else every subject is looked at, 100,000 an answer.
+///
+/// # Errors
+/// `NotFound`, or what the API says.
+pub async fn repeated_subjects(
+    connection: &Connection,
+    stream: &str,
+    filter: &str,
+    count_max: usize,
+) -> Result<Repeated, Error> {
+    #[derive(Deserialize)]
+    struct Info {
+        state: State,
+    }
+    #[derive(Deserialize)]
+    struct State {
+        messages: u64,
+        #[serde(default)]
+        num_subjects: u64,
+        #[serde(default)]
+        subjects: std::collections::BTreeMap<String, u64>,
+    }
+    let what = format!("STREAM.INFO.{stream}");
+    let info: Info = api::ask(connection, &what, &json!({})).await?;
+    let surplus = info.state.messages.saturating_sub(info.state.num_subjects);
+    let mut repeated = Repeated { surplus, subjects: Vec::new() };
+    let mut offset = 0;
+    while surplus > 0 && repeated.subjects.len() < count_max {
+        let info: Info = api::ask(connection, &what, &json!({ "subjects_filter": filter, "offset": offset })).await?;
+        offset += info.state.subjects.len();
+        let is_end = info.state.subjects.is_empty() || !info.state.subjects.len().is_multiple_of(SUBJECTS_TOLD);
+        let room = count_max - repeated.subjects.len();
+        repeated.subjects.extend(info.state.subjects.into_iter().filter(|(_, count)| *count > 1).take(room));
+        if is_end {
+            break;
+        }
+    }
+    Ok(repeated)
 }
 
 #[derive(Deserialize)]

@@ -6,12 +6,15 @@ use broker::{Kind, Outgoing};
 use chrono::TimeDelta;
 use protocol::{
     ContentType, Headers, Lane, Outcome, Request, RequestId, RunId, StepName, Subject, TraceContext, WorkflowName,
-    limits, run::Start, time::Timestamp,
+    accepted::{Accepted, Asked},
+    limits,
+    run::Start,
+    time::Timestamp,
 };
 use serde::Serialize;
 
 use super::PUBLISH_WITHIN;
-use crate::{Client, Error, ErrorKind, receipt::Acceptance};
+use crate::{AcceptedFile, Client, Error, ErrorKind, receipt::Acceptance};
 
 /// What is known of a run whose start was handed over.
 #[derive(Clone, Debug)]
@@ -35,6 +38,7 @@ pub struct StartBuilder<'a> {
     retry: Option<(RunId, Option<StepName>)>,
     parent: Option<String>,
     trace: TraceContext,
+    noted_in: Option<AcceptedFile>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +89,7 @@ impl<'a> StartBuilder<'a> {
             retry: None,
             parent: None,
             trace: TraceContext::default(),
+            noted_in: None,
         }
     }
 
@@ -130,6 +135,12 @@ impl<'a> StartBuilder<'a> {
         self
     }
 
+    /// Notes it in this file as soon as the broker has acknowledged it.
+    pub fn noted_in(mut self, file: &AcceptedFile) -> Self {
+        self.noted_in = Some(file.clone());
+        self
+    }
+
     /// Hands the start over to the broker: when this returns, it is stored.
     ///
     /// # Errors
@@ -147,14 +158,22 @@ impl<'a> StartBuilder<'a> {
         {
             return Ok(StartedRun { client, run, acceptance: Acceptance::Done(outcome) });
         }
+        let noted = match self.noted_in.clone() {
+            Some(file) => Some((file, client.now().await?, Asked::Start(self.workflow.clone()))),
+            None => None,
+        };
         let outgoing = self.outgoing(&id, &run).await.map_err(|error| error.about(&id))?;
-        match client.publisher().publish_within(&outgoing, PUBLISH_WITHIN).await {
-            Ok(stored) => Ok(StartedRun { client, run, acceptance: Acceptance::of(stored) }),
+        let stream = client.names().requests.clone();
+        let acceptance = match client.publisher().publish_within(&outgoing, PUBLISH_WITHIN).await {
+            Ok(stored) => Acceptance::of(stored),
             Err(error) => {
-                let stream = client.names().requests.clone();
-                Err(client.explained(error, &stream).await.during("not started for certain").about(&id))
+                return Err(client.explained(error, &stream).await.during("not started for certain").about(&id));
             }
+        };
+        if let Some((file, at, asked)) = noted {
+            file.note(&Accepted { id, asked, stream, sequence: acceptance.sequence(), at })?;
         }
+        Ok(StartedRun { client, run, acceptance })
     }
 
     async fn outgoing(self, id: &RequestId, run: &RunId) -> Result<Outgoing, Error> {

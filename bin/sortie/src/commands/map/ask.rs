@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client::{Client, Disposition, ErrorKind};
+use client::{AcceptedFile, Client, Disposition, ErrorKind};
 use protocol::{Capability, ContentType, Failure, Outcome, RequestId, Status, codes};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -24,6 +24,7 @@ pub(super) struct Asker {
     pub(super) is_json: bool,
     pub(super) job: Option<Job>,
     pub(super) within: Duration,
+    pub(super) noted_in: Option<AcceptedFile>,
     pub(super) options: RequestOptions,
 }
 
@@ -59,6 +60,9 @@ impl Asker {
             let mut request = self.options.apply(request);
             if let Some(id) = &id {
                 request = request.id(id.clone());
+            }
+            if let Some(file) = &self.noted_in {
+                request = request.noted_in(file);
             }
             tried += 1;
             match request.call(self.within).await {

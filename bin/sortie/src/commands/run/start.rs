@@ -12,7 +12,10 @@ use serde_json::json;
 use workflow::{Plan, validate};
 
 use crate::{
-    commands::{outcome, submit::body::Body},
+    commands::{
+        outcome,
+        submit::{body::Body, noting::Noting},
+    },
     patience, refusal,
     session::Session,
 };
@@ -41,6 +44,8 @@ pub(super) struct StartArgs {
     #[arg(long, value_name = "TIME", value_parser = time::parse)]
     deadline_at: Option<Timestamp>,
     #[command(flatten)]
+    noting: Noting,
+    #[command(flatten)]
     waiting: Waiting,
 }
 
@@ -58,10 +63,14 @@ pub(super) struct Waiting {
 pub(super) async fn start(args: StartArgs, session: &Session) -> Result<ExitCode, Problem> {
     let body = Body::read(args.input.as_deref(), args.text)?;
     check(&args.workflow, &body, session).await?;
+    let noted_in = args.noting.file()?;
     let client = session.client().await?;
     let mut start = client.start_encoded(&args.workflow, body.into_bytes(), ContentType::Json).lane(args.lane);
     if let Some(id) = &args.id {
         start = start.id(id);
+    }
+    if let Some(file) = &noted_in {
+        start = start.noted_in(file);
     }
     if let Some(within) = args.deadline {
         start = start.deadline(within);
