@@ -24,6 +24,7 @@ mod holders;
 mod intake;
 mod keeper;
 mod letter;
+mod line;
 mod log;
 mod means;
 mod metrics;
@@ -59,7 +60,8 @@ pub(crate) struct Held {
 
 /// Starts what keeps runs: a poller and a keeper for each partition, the starts, and the share.
 pub(crate) fn start(post: &Post, stop: &CancellationToken) -> (Held, Vec<Owned<()>>) {
-    let means = Arc::new(Means::new(post));
+    let (vacant, vacancies) = mpsc::channel(line::VACANT_MAX);
+    let means = Arc::new(Means::new(post, vacant));
     let pace = run_pace();
     let mut tasks = Vec::new();
     let mut posts = Vec::new();
@@ -75,6 +77,7 @@ pub(crate) fn start(post: &Post, stop: &CancellationToken) -> (Held, Vec<Owned<(
     }
     let begin = Arc::new(Begin::new(&means));
     tasks.push(task::spawn("starts", Starts::new(&begin).keep(stop.clone())));
+    tasks.push(task::spawn("line", line::keep(Arc::clone(&begin), vacancies, stop.clone())));
     tasks.push(task::spawn("serving", Serving::new(&begin).keep(stop.clone())));
     let held = Held { partitions: posts.clone() };
     tasks.push(task::spawn("share", Share::new(post, posts).keep(stop.clone())));

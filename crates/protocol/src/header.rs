@@ -40,6 +40,8 @@ pub const CRON: &str = "Sortie-Cron";
 pub const REPLAY_OF: &str = "Sortie-Replay-Of";
 /// On the start of a run: the lane of its steps where they name none, `urgent`, `normal` or `bulk`.
 pub const LANE: &str = "Sortie-Lane";
+/// On a start that was a request and waits for a place: when that was published.
+pub const ASKED_AT: &str = "Sortie-Asked-At";
 /// On the start of a run: the run that it does again.
 pub const RETRY_OF: &str = "Sortie-Retry-Of";
 /// On the start of a run that does another one again: the step from which on.

@@ -11,7 +11,7 @@ mod holders;
 mod start;
 mod summary;
 
-pub use holders::{RunHolders, holders_key};
+pub use holders::{RunHolders, RunWaiting, WAITING_MAX, holders_key};
 pub use start::Start;
 pub use summary::{LoggedFact, RunSummary};
 

@@ -1,10 +1,13 @@
 //! What begins a run, as it was found: a start, or a request for a capability that a workflow serves.
 
-use broker::Delivery;
+use broker::{Delivery, StoredMessage};
 use bytes::Bytes;
 use protocol::{
-    Capability, Headers, Namespace, Request, RequestId, Subject, WorkflowName, request::Invalid, run::Start,
-    time::Timestamp, topology::Source,
+    Capability, Headers, Namespace, Request, RequestId, Subject, WorkflowName, header,
+    request::Invalid,
+    run::{RunWaiting, Start},
+    time::{self, Timestamp},
+    topology::Source,
 };
 
 /// What begins a run.
@@ -19,57 +22,88 @@ pub(super) struct Arrival {
     pub(super) headers: Headers,
     pub(super) body: Bytes,
     pub(super) published_at: Timestamp,
+    sequence: u64,
     /// Whether it was delivered before.
     pub(super) is_again: bool,
+}
+
+/// A message wherever it was found.
+struct Found {
+    subject: String,
+    headers: Headers,
+    body: Bytes,
+    published_at: Timestamp,
+    sequence: u64,
+    is_again: bool,
 }
 
 impl Arrival {
     /// A start; none where the subject is no start's.
     pub(super) fn of_start(namespace: &Namespace, delivery: &Delivery) -> Option<Self> {
         let Some(Subject::Start(workflow)) = Subject::parse(namespace, &delivery.message.subject) else { return None };
-        let start = Start::read(&delivery.message.headers, RequestId::of_sequence(delivery.sequence));
-        let capability = start.as_ref().ok().and_then(|start| start.capability.clone());
-        Some(Self::new(workflow, capability, None, start, delivery))
+        Self::read(namespace, &workflow, delivery.into())
     }
 
     /// A request for what this workflow serves; none where the subject is no request's.
     pub(super) fn of_request(namespace: &Namespace, workflow: &WorkflowName, delivery: &Delivery) -> Option<Self> {
-        let (capability, source, fallback) = match Subject::parse(namespace, &delivery.message.subject)? {
+        Self::read(namespace, workflow, delivery.into())
+    }
+
+    /// Either, as it lies in its stream.
+    pub(super) fn of_stored(namespace: &Namespace, workflow: &WorkflowName, stored: StoredMessage) -> Option<Self> {
+        let StoredMessage { subject, sequence, time, headers, body, .. } = stored;
+        Self::read(namespace, workflow, Found { subject, headers, body, published_at: time, sequence, is_again: true })
+    }
+
+    fn read(namespace: &Namespace, workflow: &WorkflowName, found: Found) -> Option<Self> {
+        let by_sequence = RequestId::of_sequence(found.sequence);
+        let (workflow, source, start) = match Subject::parse(namespace, &found.subject)? {
+            Subject::Start(workflow) => (workflow, None, Start::read(&found.headers, by_sequence)),
             Subject::Request { lane, capability } => {
-                (capability, Source::Lane(lane), RequestId::of_sequence(delivery.sequence))
+                let request = Request::read(&found.headers, by_sequence);
+                let start = request.and_then(|request| Start::of_request(request, capability.clone(), lane));
+                (workflow.clone(), Some((Source::Lane(lane), capability)), start)
             }
             Subject::Unique { capability, .. } => {
-                (capability, Source::Unique, RequestId::of_unique_sequence(delivery.sequence))
+                let request = Request::read(&found.headers, RequestId::of_unique_sequence(found.sequence));
+                let start =
+                    request.and_then(|request| Start::of_request(request, capability.clone(), protocol::Lane::Normal));
+                (workflow.clone(), Some((Source::Unique, capability)), start)
             }
             _ => return None,
         };
-        let lane = if let Source::Lane(lane) = source { lane } else { protocol::Lane::Normal };
-        let request = Request::read(&delivery.message.headers, fallback);
-        let start = request.and_then(|request| Start::of_request(request, capability.clone(), lane));
-        Some(Self::new(workflow.clone(), Some(capability), Some(source), start, delivery))
-    }
-
-    fn new(
-        workflow: WorkflowName,
-        capability: Option<Capability>,
-        source: Option<Source>,
-        start: Result<Start, Invalid>,
-        delivery: &Delivery,
-    ) -> Self {
-        Self {
-            workflow,
-            capability,
-            source,
-            start,
-            headers: delivery.message.headers.clone(),
-            body: delivery.message.body.clone(),
-            published_at: delivery.published_at,
-            is_again: delivery.delivered > 1,
-        }
+        let (source, asked) = source.unzip();
+        let capability = asked.or_else(|| start.as_ref().ok().and_then(|start| start.capability.clone()));
+        let Found { headers, body, published_at, sequence, is_again, .. } = found;
+        Some(Self { workflow, capability, source, start, headers, body, published_at, sequence, is_again })
     }
 
     /// What its outcome and its letter speak of.
     pub(super) fn asked(&self) -> Option<Capability> {
         self.capability.clone().or_else(|| Capability::parse(self.workflow.as_str()).ok())
+    }
+
+    /// Where it stands among those that wait for a place. What was put aside came when the request did that it was.
+    pub(super) fn in_line(&self, start: &Start) -> RunWaiting {
+        let asked_at = self.headers.get(header::ASKED_AT).filter(|_| self.capability.is_some());
+        RunWaiting {
+            at: asked_at.and_then(|text| time::parse(text).ok()).unwrap_or(self.published_at),
+            sequence: self.sequence,
+            is_unique: self.source == Some(Source::Unique),
+            run: start.run.clone(),
+        }
+    }
+}
+
+impl From<&Delivery> for Found {
+    fn from(delivery: &Delivery) -> Self {
+        Self {
+            subject: delivery.message.subject.clone(),
+            headers: delivery.message.headers.clone(),
+            body: delivery.message.body.clone(),
+            published_at: delivery.published_at,
+            sequence: delivery.sequence,
+            is_again: delivery.delivered > 1,
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use broker::{Error, Kind, Outgoing, Settled};
 use protocol::{
     ContentType, Failure, Headers, Outcome, RequestId, RunFact, Status, Subject, WorkflowName, codes, header, limits,
-    request::Invalid, run::Start, subject, topology::Source,
+    request::Invalid, run::Start, subject, time, topology::Source,
 };
 use serde_json::Value;
 use workflow::{Payload, fact::Started};
@@ -138,7 +138,7 @@ impl Begin {
             retry_of: start.retry_of.clone(),
             copied: taken_over.map(|taken| taken.copied).unwrap_or_default(),
         };
-        let holds = self.place(&definition, workflow, start, &started.input).await?;
+        let holds = self.place(&definition, arrival, start, &started.input).await?;
         let outgoing = self.first_fact(workflow, start, &started, holds).await?;
         if looked.elapsed() > LOOK_KEPT && self.outcome(&start.request.id, true).await?.is_some() {
             return Err(Not::Error(Error::new(Kind::TimedOut, "the run may be over: looked at too long")));
@@ -176,6 +176,7 @@ impl Begin {
         let post = &self.means.post;
         let mut headers = arrival.headers.foreign();
         start.write(&mut headers);
+        headers.set(header::ASKED_AT, time::format(arrival.published_at));
         let subject = Subject::Start(arrival.workflow.clone()).render(post.namespace());
         let outgoing = Outgoing::new(subject, arrival.body.clone()).with_headers(headers);
         // Not the request's own: under that the broker has the request itself.
@@ -215,7 +216,7 @@ impl Begin {
     async fn place(
         &self,
         definition: &Definition,
-        workflow: &WorkflowName,
+        arrival: &Arrival,
         start: &Start,
         input: &Payload,
     ) -> Result<Option<String>, Not> {
@@ -229,7 +230,10 @@ impl Begin {
             }
             input => holders::key_of(plan, concurrency, &start.run, input)?,
         };
-        match holders::take(&self.means, concurrency, key, workflow, &start.run).await?? {
+        // What is put aside lines up when it comes again.
+        let lines_up = !matches!(arrival.source, Some(Source::Lane(_)));
+        let asking = arrival.in_line(start);
+        match holders::take(&self.means, concurrency, key, &arrival.workflow, &asking, lines_up).await?? {
             Place::Taken(key) => Ok(Some(key)),
             Place::Waits => Err(Not::Yet),
         }

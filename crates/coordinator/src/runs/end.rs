@@ -25,7 +25,9 @@ pub(super) async fn end(carrier: &Carrier<'_>, ending: &Ending) -> Result<(), Er
     }
     if let Some(key) = log.began.as_ref().and_then(|began| began.holds.as_deref()) {
         carrier.check()?;
-        holders::give_back(means, key, run).await?;
+        if holders::give_back(means, key, run).await? {
+            means.call_up(key, log.began.as_ref().and_then(|began| began.workflow.clone()));
+        }
     }
     let through = log.state.last_sequence();
     if let Some(messages) = log::read(means, run, log.partition, through).await? {

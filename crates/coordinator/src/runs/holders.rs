@@ -3,11 +3,14 @@
 //! A place is taken before the run's first fact is written and given back when its outcome is stored. Whoever dies in between
 //! leaves a place to a run that is over, and who finds no place looks for those first. So a limit is never broken, and a
 //! place never lost for longer than anybody asks for it.
+//!
+//! Who finds no place stands in line, in the order in which the broker stored what begins the runs, and who gives a place back
+//! has the first in line begin. If that is lost (a coordinator died), the first in line finds the place when it asks again.
 
 use broker::{Error, Kind};
 use protocol::{
     Failure, RunId, WorkflowName, codes,
-    run::{RunHolders, holders_key},
+    run::{RunHolders, RunWaiting, holders_key},
 };
 use serde_json::{Value, json};
 use workflow::{
@@ -66,7 +69,7 @@ pub(super) fn key_of(plan: &Plan, concurrency: &Concurrency, run: &RunId, input:
     Ok(holders_key(&plan.workflow, Some(&key)))
 }
 
-/// Takes a place, or says that there is none.
+/// Takes a place, or says that there is none. A place is for the first in line; whoever waits joins it if he `lines_up`.
 ///
 /// # Errors
 /// `run_limit_reached` where the workflow says so.
@@ -75,63 +78,110 @@ pub(super) async fn take(
     concurrency: &Concurrency,
     key: String,
     workflow: &WorkflowName,
-    run: &RunId,
+    asking: &RunWaiting,
+    lines_up: bool,
 ) -> Result<Result<Place, Failure>, Error> {
+    let limit = usize::try_from(concurrency.limit).unwrap_or(usize::MAX);
     for _ in 0..TRIES {
         let (revision, mut holders) = read(means, &key).await?;
-        if holders.runs.contains(run) {
+        if holders.runs.contains(&asking.run) {
             return Ok(Ok(Place::Taken(key)));
         }
-        let limit = usize::try_from(concurrency.limit).unwrap_or(usize::MAX);
         if holders.runs.len() >= limit {
-            let mut alive = Vec::new();
-            for holder in holders.runs {
-                if !has_outcome(means, &holder).await? {
-                    alive.push(holder);
-                }
-            }
-            holders.runs = alive;
+            holders.runs = alive(means, holders.runs).await?;
         }
-        if holders.runs.len() >= limit {
-            return Ok(match concurrency.then {
-                Exceeding::Queue => Ok(Place::Waits),
-                Exceeding::Reject => {
-                    let message = format!("{limit} runs of {workflow} are alive, and there may be no more at once");
-                    Err(Failure::new(codes::RUN_LIMIT_REACHED, message).details(json!({ "holders": holders.runs })))
-                }
-            });
+        let free = limit.saturating_sub(holders.runs.len());
+        if free > 0 && holders.ahead(asking) >= free {
+            holders.waiting = waiting(means, holders.waiting, free).await?;
         }
-        holders.runs.push(run.clone());
+        let is_first = free > holders.ahead(asking);
+        if is_first {
+            holders.waiting.retain(|other| other.run != asking.run);
+            holders.runs.push(asking.run.clone());
+        } else if concurrency.then == Exceeding::Reject {
+            let message = format!("{limit} runs of {workflow} are alive, and there may be no more at once");
+            let failure = Failure::new(codes::RUN_LIMIT_REACHED, message);
+            return Ok(Err(failure.details(json!({ "holders": holders.runs }))));
+        } else if !lines_up || !holders.line_up(asking) {
+            return Ok(Ok(Place::Waits));
+        }
         if write(means, &key, revision, &holders).await? {
-            return Ok(Ok(Place::Taken(key)));
+            return Ok(Ok(if is_first { Place::Taken(key) } else { Place::Waits }));
         }
     }
     Ok(Ok(Place::Waits))
 }
 
-/// Gives a place back. What is not given back is found by who needs one.
-pub(super) async fn give_back(means: &Means, key: &str, run: &RunId) -> Result<(), Error> {
+/// Those of these runs that are not over.
+async fn alive(means: &Means, runs: Vec<RunId>) -> Result<Vec<RunId>, Error> {
+    let mut alive = Vec::new();
+    for run in runs {
+        if !has_outcome(means, &run).await? {
+            alive.push(run);
+        }
+    }
+    Ok(alive)
+}
+
+/// A line without those of its front that wait no longer: they were cancelled, or their message is gone. The front is as many
+/// as there are places for.
+async fn waiting(means: &Means, line: Vec<RunWaiting>, front: usize) -> Result<Vec<RunWaiting>, Error> {
+    let mut waiting = Vec::with_capacity(line.len());
+    for one in line {
+        if waiting.len() >= front || waits(means, &one).await? {
+            waiting.push(one);
+        }
+    }
+    Ok(waiting)
+}
+
+async fn waits(means: &Means, one: &RunWaiting) -> Result<bool, Error> {
+    let is_there = means.post.reader.is_at_leader(stream(means, one), one.sequence).await?;
+    Ok(is_there && !has_outcome(means, &one.run).await?)
+}
+
+/// The stream that what begins a run lies in.
+pub(super) fn stream<'a>(means: &'a Means, waiting: &RunWaiting) -> &'a str {
+    if waiting.is_unique { &means.post.names.unique } else { &means.post.names.requests }
+}
+
+/// The first in line at a limit, once those are gone that wait no longer.
+pub(super) async fn first_in_line(means: &Means, key: &str) -> Result<Option<RunWaiting>, Error> {
+    for _ in 0..TRIES {
+        let (revision, mut holders) = read(means, key).await?;
+        let Some(first) = holders.waiting.first().cloned() else { return Ok(None) };
+        if waits(means, &first).await? {
+            return Ok(Some(first));
+        }
+        holders.waiting.remove(0);
+        store(means, key, revision, &holders).await?;
+    }
+    Ok(None)
+}
+
+/// Gives a place back, and says whether somebody waits for one. What is not given back is found by who needs one.
+pub(super) async fn give_back(means: &Means, key: &str, run: &RunId) -> Result<bool, Error> {
     for _ in 0..TRIES {
         let (revision, mut holders) = read(means, key).await?;
         let before = holders.runs.len();
         holders.runs.retain(|holder| holder != run);
-        if holders.runs.len() == before {
-            return Ok(());
-        }
-        let is_written = if holders.runs.is_empty() {
-            match means.post.state.remove_at(key, revision).await {
-                Ok(()) => true,
-                Err(error) if is_race(&error) => false,
-                Err(error) => return Err(error),
-            }
-        } else {
-            write(means, key, revision, &holders).await?
-        };
-        if is_written {
-            return Ok(());
+        if holders.runs.len() == before || store(means, key, revision, &holders).await? {
+            return Ok(!holders.waiting.is_empty());
         }
     }
-    Ok(())
+    Ok(false)
+}
+
+/// False where another was first.
+async fn store(means: &Means, key: &str, revision: u64, holders: &RunHolders) -> Result<bool, Error> {
+    if !holders.is_empty() {
+        return write(means, key, revision, holders).await;
+    }
+    match means.post.state.remove_at(key, revision).await {
+        Ok(()) => Ok(true),
+        Err(error) if is_race(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 async fn read(means: &Means, key: &str) -> Result<(u64, RunHolders), Error> {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use broker::{Error, Kind, Outgoing, Publisher, Settled};
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use protocol::WorkflowName;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::{fence::Term, programs::Programs};
 use crate::post::Post;
@@ -23,15 +24,33 @@ pub(super) struct Means {
     pub(super) publisher: Publisher,
     pub(super) loads: Semaphore,
     pub(super) programs: Programs,
+    /// Places that were given back while somebody waits.
+    pub(super) vacant: mpsc::Sender<Vacant>,
+}
+
+/// A place that was given back while somebody waits.
+#[derive(Debug)]
+pub(super) struct Vacant {
+    /// The key of the limit.
+    pub(super) key: String,
+    pub(super) workflow: WorkflowName,
 }
 
 impl Means {
-    pub(super) fn new(post: &Post) -> Self {
+    pub(super) fn new(post: &Post, vacant: mpsc::Sender<Vacant>) -> Self {
         Self {
             post: post.clone(),
             publisher: Publisher::new(&post.connection),
             loads: Semaphore::new(LOADS_AT_ONCE),
             programs: Programs::default(),
+            vacant,
+        }
+    }
+
+    /// Has the first in line at a limit begin. Where that is too much at once, it finds the place when it asks again.
+    pub(super) fn call_up(&self, key: &str, workflow: Option<WorkflowName>) {
+        if let Some(workflow) = workflow {
+            let _ = self.vacant.try_send(Vacant { key: key.to_owned(), workflow });
         }
     }
 

@@ -19,8 +19,10 @@ pub(super) const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long a start is put off that could not be handled.
 const PUT_OFF: Duration = Duration::from_millis(500);
 
-/// How often a start asks again that waits because as many runs are alive as there may be.
-const PLACE_ASKED_EVERY: Duration = Duration::from_secs(1);
+/// How soon a start asks again that waits because as many runs are alive as there may be: so long after each of its deliveries as
+/// there were, up to a bound. Whoever gives a place back calls the first in line, so asking is for when that is lost.
+const PLACE_ASKED_AFTER: Duration = Duration::from_secs(1);
+const PLACE_ASKED_AFTER_MAX: u32 = 5;
 
 /// How soon it is looked whether the run of a unique request is over, whose key is free then: this long after each of its first
 /// deliveries in turn, and then always the last.
@@ -73,7 +75,10 @@ pub(super) async fn handle(begin: &Begin, arrival: Option<Arrival>, delivery: &D
     let Some(arrival) = arrival else { return delivery.ack(connection).await };
     match begin.take(&arrival).await {
         Ok(Taken::Done) => delivery.ack(connection).await,
-        Ok(Taken::Waits) => delivery.nak(connection, PLACE_ASKED_EVERY).await,
+        Ok(Taken::Waits) => {
+            let times = u32::try_from(delivery.delivered).unwrap_or(u32::MAX);
+            delivery.nak(connection, PLACE_ASKED_AFTER * times.clamp(1, PLACE_ASKED_AFTER_MAX)).await;
+        }
         Ok(Taken::Lasts) => {
             let times = usize::try_from(delivery.delivered).unwrap_or(usize::MAX);
             let after = OVER_ASKED_AFTER[times.clamp(1, OVER_ASKED_AFTER.len()) - 1];
