@@ -1,5 +1,6 @@
 //! Looks at a definition beside the fleet that it is for: who is asked, and whether they take what they are given.
 
+mod outputs;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,8 @@ use crate::{
 pub struct World<'a> {
     /// The JSON Schema of a capability's input, `true` where it takes everything; none if nobody is known to serve it.
     pub capability: &'a dyn Fn(&Capability) -> Option<Value>,
+    /// The JSON Schema of what a capability gives; none where nobody says.
+    pub output: &'a dyn Fn(&Capability) -> Option<Value>,
     /// The JSON Schema of a workflow's input, `true` where it takes everything; none if it is not known.
     pub workflow: &'a dyn Fn(&WorkflowName) -> Option<Value>,
     /// Who serves a capability, besides the workflow of this name.
@@ -52,6 +55,9 @@ pub fn validate(text: &str, world: &World<'_>) -> Report {
     let mut found = read::read(&located);
     let mut warnings = std::mem::take(&mut found.warnings);
     let serves = found.plan.as_ref().and_then(|plan| Some((plan.serves.clone()?, plan.workflow.clone())));
+    let (faults, doubts) = outputs::check(&located, &found.reads, &found.asked, world);
+    found.faults.extend(faults);
+    warnings.extend(doubts);
     for (pointer, target) in std::mem::take(&mut found.asked) {
         if let (Target::Capability(asked), Some((capability, _))) = (&target, &serves)
             && asked == capability

@@ -38,18 +38,32 @@ pub(crate) struct Found {
     pub faults: Vec<Fault>,
     /// Who is asked, by the pointer of the step or body that says so.
     pub asked: Vec<(String, Target)>,
+    /// What is read of the outputs of steps.
+    pub reads: Vec<OutputRead>,
     /// What may be meant, and is most likely not.
     pub warnings: Vec<Fault>,
+}
+
+/// A property of a step's output that an expression reads.
+pub(crate) struct OutputRead {
+    /// The step whose output it is.
+    pub step: StepName,
+    pub key: String,
+    /// The text that the expression is in, and the place in that.
+    pub pointer: String,
+    pub line: u64,
+    pub column: u64,
 }
 
 pub(crate) fn read(located: &Located) -> Found {
     let mut reader = Reader::new(located);
     let plan = reader.plan();
     let warnings = reader.warnings(plan.as_ref());
+    let reads = reader.mentions.iter().filter_map(Mention::output_read).collect();
     let Reader { mut faults, asked, .. } = reader;
     faults.sort_by_key(|fault| (fault.line, fault.column));
     faults.dedup();
-    Found { plan: plan.filter(|_| faults.is_empty()), faults, asked, warnings }
+    Found { plan: plan.filter(|_| faults.is_empty()), faults, asked, reads, warnings }
 }
 
 struct Reader<'d> {
@@ -404,6 +418,18 @@ impl Mention {
         Self { pointer, root, key, is_read, line, column, by }
     }
 
+    /// The property of an output that it names.
+    fn output_read(&self) -> Option<OutputRead> {
+        let Root::StepOutput(step) = &self.root else { return None };
+        Some(OutputRead {
+            step: StepName::parse(step).ok()?,
+            key: self.key.clone()?,
+            pointer: self.pointer.clone(),
+            line: self.line,
+            column: self.column,
+        })
+    }
+
     /// The step whose output has to be at hand for it.
     fn read_output(&self, indexes: &HashMap<String, usize>) -> Option<usize> {
         match (&self.root, self.by) {
@@ -486,7 +512,7 @@ pub(crate) fn plan_of(found: Found) -> Result<Plan, Vec<Fault>> {
 }
 
 /// The name that was most likely meant: one edit away, or the same but for case.
-fn nearest<'n>(name: &str, names: &'n [String]) -> Option<&'n String> {
+pub(crate) fn nearest<'n>(name: &str, names: &'n [String]) -> Option<&'n String> {
     let is_near = |known: &&String| {
         let (a, b) = (known.as_bytes(), name.as_bytes());
         if a.eq_ignore_ascii_case(b) {

@@ -6,7 +6,7 @@ fn world() -> World<'static> {
     World {
         capability: &|capability| {
             Some(match capability.as_str() {
-                "echo" => json!(true),
+                "echo" | "stat" | "list" | "open" => json!(true),
                 "read" => json!({
                     "type": "object",
                     "required": ["path"],
@@ -15,6 +15,15 @@ fn world() -> World<'static> {
                 }),
                 _ => return None,
             })
+        },
+        output: &|capability| match capability.as_str() {
+            "read" => Some(json!({ "type": "object", "properties": { "text": {}, "size": {} } })),
+            "stat" => Some(json!({
+                "type": "object", "properties": { "size": {} }, "additionalProperties": false,
+            })),
+            "list" => Some(json!({ "type": "array", "items": { "type": "string" } })),
+            "open" => Some(json!({ "properties": { "a": {} }, "anyOf": [{ "required": ["b"] }] })),
+            _ => None,
         },
         workflow: &|workflow| (workflow.as_str() == "other").then(|| json!({ "required": ["id"] })),
         server: &|capability, _| match capability.as_str() {
@@ -140,4 +149,37 @@ fn what_is_most_likely_not_meant_is_warned_of() {
         "8:8: steps.c.wait: a run is given up after 1h, before these 1h are over",
     ];
     assert_eq!(lines(&report.warnings), expected);
+}
+
+#[test]
+fn what_is_read_of_an_output_is_what_is_given() {
+    let reads = |step: &str, expression: &str| {
+        let steps =
+            format!("  a: {{ {step} }}\n  b: {{ needs: [a], call: echo, with: {{ x: \"${{ {expression} }}\" }} }}\n");
+        found(&steps)
+    };
+    for (step, expression) in [
+        ("call: stat", "steps.a.output.size"),
+        ("call: stat", "has(steps.a.output.sze)"),
+        ("call: stat", "steps.a.output"),
+        ("call: echo", "steps.a.output.anything"),
+        ("call: open", "steps.a.output.b"),
+        ("call: list", "steps.a.output[0]"),
+        ("foreach: \"${ input }\", call: stat", "steps.a.output.map(each, each.sze)"),
+        ("workflow: other, with: { id: 1 }", "steps.a.output.sze"),
+    ] {
+        assert_eq!(reads(step, expression), (vec![], vec![]), "{step}: {expression}");
+    }
+    let (faults, warnings) = reads("call: stat", "1 + steps.a.output.sze.deep");
+    assert_eq!((faults.len(), warnings.len()), (1, 0), "{faults:?} {warnings:?}");
+    assert!(faults[0].starts_with("5:"), "{faults:?}");
+    assert!(
+        faults[0].contains("steps.b.with.x") && faults[0].contains("`stat` gives no `sze`; did you mean `size`?"),
+        "{faults:?}"
+    );
+    let (faults, _) = reads("repeat: { call: stat, until: 'true' }", "steps.a.output.sze");
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    let (faults, warnings) = reads("call: read, with: { path: x }", "steps.a.output.sze");
+    assert_eq!((faults.len(), warnings.len()), (0, 1), "{faults:?} {warnings:?}");
+    assert!(warnings[0].contains("what `read` says it gives has no `sze`"), "{warnings:?}");
 }

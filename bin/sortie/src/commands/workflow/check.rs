@@ -91,10 +91,11 @@ fn read(path: &Path) -> Result<String, Problem> {
     }
 }
 
-/// What inputs are taken in the fleet.
+/// What inputs are taken in the fleet, and what is given.
 #[derive(Default)]
 struct Known {
     capabilities: BTreeMap<Capability, Value>,
+    outputs: BTreeMap<Capability, Value>,
     workflows: BTreeMap<WorkflowName, Value>,
     /// What agents serve.
     agents: BTreeSet<Capability>,
@@ -106,6 +107,7 @@ impl Known {
     async fn ask(session: &Session, texts: &[(&Path, String)]) -> Result<Self, Problem> {
         let client = session.client().await?;
         let mut capabilities = client.capability_inputs().await.map_err(refusal::problem)?;
+        let outputs = client.capability_outputs().await.map_err(refusal::problem)?;
         let kept = client.workflows().await.map_err(refusal::problem)?;
         let agents = capabilities.keys().cloned().collect();
         let (mut workflows, mut serving) = (BTreeMap::new(), BTreeMap::new());
@@ -124,7 +126,7 @@ impl Known {
         for (workflow, capability) in &serving {
             capabilities.entry(capability.clone()).or_insert_with(|| workflows[workflow].clone());
         }
-        Ok(Self { capabilities, workflows, agents, serving })
+        Ok(Self { capabilities, outputs, workflows, agents, serving })
     }
 
     /// Who serves a capability, besides this workflow.
@@ -143,6 +145,7 @@ impl Known {
             &World {
                 capability: &|name| self.capabilities.get(name).cloned().or_else(|| unknown.clone()),
                 workflow: &|name| self.workflows.get(name).cloned().or_else(|| unknown.clone()),
+                output: &|name| self.outputs.get(name).cloned(),
                 server: &|capability, but| self.server(capability, but),
             },
         )
