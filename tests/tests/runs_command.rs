@@ -166,6 +166,14 @@ async fn a_run_is_started_shown_paused_told_and_looked_at_afterwards() -> Result
     site.sortie(&["run", "pause", "order-1"]).await.says(0, &["sortie run resume order-1"]);
     site.looks("order-1", "it is paused", |view| view["status"] == "paused").await;
     site.sortie(&["why", "order-1"]).await.says(0, &["is paused", "sortie run resume order-1"]);
+    // Older ones that are not wanted take no place in the list.
+    site.sortie(&["run", "start", "greet", r#"{"names":[]}"#, "--id", "order-2"]).await.says(0, &["order-2"]);
+    site.looks("order-2", "the gate is reached", waits).await;
+    let listed = site.json(&["run", "list", "--status", "running", "--limit", "1"]).await;
+    assert_eq!((&listed[0]["run"], listed.as_array().map(Vec::len)), (&json!("order-2"), Some(1)));
+    let cut = site.sortie(&["run", "list", "--limit", "1"]).await;
+    assert!(cut.err.contains("more than 1 are alive"), "{}", cut.err);
+    site.sortie(&["run", "cancel", "order-2"]).await.says(0, &["order-2"]);
     let signal = ["run", "signal", "order-1", "approve", r#"{"by":"ann"}"#, "--id", "once"];
     site.sortie(&signal).await.says(0, &["told approve"]);
     site.sortie(&signal).await.says(0, &["told approve"]);
@@ -276,7 +284,7 @@ async fn a_run_that_fails_says_what_failed() -> Result<()> {
     });
     apply(&site.fleet, folder.path(), &[fails]).await;
     let failed = site.sortie(&["run", "start", "fails", "tea_is_cold", "--text", "--id", "f", "--wait"]).await;
-    failed.says(1, &["failed", "tea_is_cold"]);
+    failed.says(1, &["run f failed", "tea_is_cold"]);
     let shown = until("its summary is kept", BOUND, || async {
         let shown = site.sortie(&["run", "show", "f"]).await;
         shown.out.contains("third").then_some(shown)

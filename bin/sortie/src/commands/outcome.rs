@@ -79,13 +79,18 @@ fn pending(id: &RequestId) -> Problem {
 
 /// Shows an outcome: the result on standard output, or the failure as the command's own.
 pub(crate) fn answer(outcome: &Outcome, output: Output) -> Result<ExitCode, Problem> {
+    answer_as("request", outcome, output)
+}
+
+/// The same, of what goes by this word: `request`, `run`.
+pub(crate) fn answer_as(what: &str, outcome: &Outcome, output: Output) -> Result<ExitCode, Problem> {
     if output.is_json() {
         output.document(&outcome.document())?;
         return Ok(if outcome.status == Status::Completed { ExitCode::Done } else { ExitCode::WorkFailed });
     }
     match outcome.failure() {
         Some(failure) => {
-            let message = format!("request {} {}: {failure}", outcome.id, outcome.status);
+            let message = format!("{what} {} {}: {failure}", outcome.id, outcome.status);
             let problem = Problem::new(ExitCode::WorkFailed, message);
             let attempts: Vec<String> = failure
                 .attempts

@@ -50,27 +50,38 @@ impl Client {
     /// # Errors
     /// `StreamsMissing`, and what reading says.
     pub async fn live_runs(&self, wanted: &RunFilter, count_max: usize) -> Result<Vec<LiveRun>, Error> {
-        let stream = &self.names().runs;
-        let filter = filter::runs_started(self.namespace());
         let mut runs = Vec::new();
         let mut from = Some(1);
         while let Some(sequence) = from
             && runs.len() < count_max
         {
-            let page = match self.reader().page(stream, &filter, sequence, PAGE).await {
-                Ok(page) => page,
-                Err(error) => return Err(self.explained(error, stream).await),
-            };
-            from = page.next;
-            runs.extend(page.messages.iter().filter_map(|message| {
-                let run = StoredFact::parse(self.namespace(), &message.subject)?.run;
-                let workflow = message.headers.get(header::WORKFLOW).and_then(|name| WorkflowName::parse(name).ok());
-                let is_wanted = wanted.workflow.is_none() || wanted.workflow == workflow;
-                is_wanted.then_some(LiveRun { run, workflow, started_at: message.time })
-            }));
+            let (some, next) = self.live_runs_from(wanted, sequence).await?;
+            runs.extend(some);
+            from = next;
         }
         runs.truncate(count_max);
         Ok(runs)
+    }
+
+    /// Some runs that are alive, the oldest first, among those whose first fact has this sequence or a later one; and where
+    /// to go on, if there may be more.
+    ///
+    /// # Errors
+    /// `StreamsMissing`, and what reading says.
+    pub async fn live_runs_from(&self, wanted: &RunFilter, from: u64) -> Result<(Vec<LiveRun>, Option<u64>), Error> {
+        let stream = &self.names().runs;
+        let filter = filter::runs_started(self.namespace());
+        let page = match self.reader().page(stream, &filter, from, PAGE).await {
+            Ok(page) => page,
+            Err(error) => return Err(self.explained(error, stream).await),
+        };
+        let runs = page.messages.iter().filter_map(|message| {
+            let run = StoredFact::parse(self.namespace(), &message.subject)?.run;
+            let workflow = message.headers.get(header::WORKFLOW).and_then(|name| WorkflowName::parse(name).ok());
+            let is_wanted = wanted.workflow.is_none() || wanted.workflow == workflow;
+            is_wanted.then_some(LiveRun { run, workflow, started_at: message.time })
+        });
+        Ok((runs.collect(), page.next))
     }
 
     /// The workflow of a run whose start nobody has taken yet, if it is among the first starts that wait.

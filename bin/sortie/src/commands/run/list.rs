@@ -13,6 +13,9 @@ use crate::{commands::queues::age, output::Output, refusal, session::Session};
 /// Logs that are read at once.
 const READ_AT_ONCE: usize = 16;
 
+/// Runs that are alive and looked at, however few of them are as they are wanted: each is a log to read.
+const LOOKED_AT_MAX: usize = 5_000;
+
 /// Steps that are named in a line.
 const STEPS_NAMED: usize = 3;
 
@@ -45,19 +48,16 @@ struct Listed {
 
 pub(super) async fn list(args: ListArgs, session: &Session) -> Result<ExitCode, Problem> {
     let client = session.client().await?;
-    let mut listed = Vec::new();
+    let mut listed: Vec<Listed> = Vec::new();
     let ended = match args.status {
         Some(RunStatus::Ended(status)) => Some(status),
         _ => None,
     };
     let filter = RunFilter { workflow: args.workflow.clone(), status: ended };
-    let mut is_cut = false;
+    let mut left_out = None;
     if ended.is_none() {
-        let alive = client.live_runs(&filter, args.limit + 1).await.map_err(refusal::problem)?;
-        is_cut = alive.len() > args.limit;
-        let folded = stream::iter(alive.into_iter().take(args.limit)).map(|run| of_live(client, run));
-        let folded: Vec<_> = folded.buffered(READ_AT_ONCE).try_collect().await?;
-        listed.extend(folded.into_iter().flatten().filter(|run| args.status.is_none_or(|wanted| wanted == run.status)));
+        let (alive, told) = alive(client, &filter, &args).await?;
+        (listed, left_out) = (alive, told);
     }
     if args.status.is_none() || ended.is_some() {
         let past = client.latest_runs(&filter, args.limit).await.map_err(refusal::problem)?;
@@ -70,10 +70,35 @@ pub(super) async fn list(args: ListArgs, session: &Session) -> Result<ExitCode, 
         true => "there are no such runs; `sortie run start --help` shows how to start one".to_owned(),
         false => table(&listed, now, session.output()),
     })?;
-    if is_cut {
-        eprintln!("more than {} are alive; --limit shows more of them", args.limit);
+    if let Some(told) = left_out {
+        eprintln!("{told}");
     }
     Ok(ExitCode::Done)
+}
+
+/// Those that are alive and as they are wanted, and what is to be said of those that were left out.
+async fn alive(client: &Client, filter: &RunFilter, args: &ListArgs) -> Result<(Vec<Listed>, Option<String>), Problem> {
+    let (mut found, mut looked_at, mut from) = (Vec::new(), 0, Some(1));
+    // One more than is shown tells that there are more.
+    while let Some(sequence) = from
+        && found.len() <= args.limit
+        && looked_at < LOOKED_AT_MAX
+    {
+        let (some, next) = client.live_runs_from(filter, sequence).await.map_err(refusal::problem)?;
+        from = next;
+        looked_at += some.len();
+        let wanted = if args.status.is_some() { some.len() } else { args.limit + 1 - found.len() };
+        let folded = stream::iter(some.into_iter().take(wanted)).map(|run| of_live(client, run));
+        let folded: Vec<_> = folded.buffered(READ_AT_ONCE).try_collect().await?;
+        found.extend(folded.into_iter().flatten().filter(|run| args.status.is_none_or(|wanted| wanted == run.status)));
+    }
+    let told = if found.len() > args.limit {
+        Some(format!("more than {} are alive; --limit shows more of them", args.limit))
+    } else {
+        from.map(|_| format!("only the {looked_at} runs that are alive for longest were looked at"))
+    };
+    found.truncate(args.limit);
+    Ok((found, told))
 }
 
 async fn of_live(client: &Client, run: LiveRun) -> Result<Option<Listed>, Problem> {

@@ -105,7 +105,7 @@ pub(super) async fn told(
         let within = waiting.within.unwrap_or(duration::DURATION_MAX);
         let ended = patience::waiting(format!("waiting for the outcome of run {run}"), started.outcome(within)).await;
         return match ended {
-            Ok(outcome) => outcome::answer(&outcome, session.output()),
+            Ok(outcome) => outcome::answer_as("run", &outcome, session.output()),
             Err(error) if *error.kind() == ErrorKind::Pending => {
                 let problem = Problem::new(ExitCode::Again, format!("run {run} is not over yet; it goes on"));
                 Err(problem.advise(format!("`sortie run watch {run}` shows it, `sortie outcome {run} --wait` waits")))
