@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use client::RunRecord;
+use nix::sys::signal::Signal;
 use protocol::{Status, WorkflowName, codes};
 use serde_json::{Value, json};
 use sortie_tests::{raw, until};
@@ -34,6 +35,32 @@ async fn a_run_of_three_steps_ends_with_its_outcome_and_leaves_nothing() -> Resu
     assert!(summary.started_at <= summary.ended_at);
     let ended = site.fleet.client.ended_runs(&client::RunFilter::default()).await?;
     assert_eq!(ended.iter().map(|run| run.run.clone()).collect::<Vec<_>>(), [started.run().clone()]);
+    Ok(())
+}
+
+/// A coordinator that is killed between the two leaves an outcome and a log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_outcome_is_stored_still_tells_that_it_ended_and_is_removed() -> Result<()> {
+    let site = Site::start().await?;
+    let three = site.apply(&three_steps()).await?;
+    let first = site.coordinator_process()?;
+    let started = site.fleet.client.start(&three, &json!({ "n": 1, "ms": 1_000 })).submit().await?;
+    until("the last step is begun", BOUND, || async {
+        site.begun.has(&format!("{}~c~0", started.run())).then_some(())
+    })
+    .await;
+    first.signal(Signal::SIGKILL)?;
+    site.has_fact(started.run(), "step.c.0.outcome").await;
+    let place = format!("fleet.outcome.{}", started.run());
+    let headers = [("Sortie-Request-Id", started.run().as_str()), ("Sortie-Status", "completed")];
+    raw::publish(&site.fleet, &place, &headers, "3").await?;
+    assert_eq!(site.events("sys.run").await, 0);
+    let _next = site.coordinate().await?;
+    site.is_empty().await;
+    let record = site.fleet.client.run_record(started.run()).await?.context("a record")?;
+    let RunRecord::Ended(summary) = &record else { panic!("it is over") };
+    assert_eq!((summary.status, summary.facts.len()), (Status::Completed, 4));
+    assert_eq!(site.events("sys.run").await, 1);
     Ok(())
 }
 
