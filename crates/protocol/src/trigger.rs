@@ -10,6 +10,16 @@ use crate::{Capability, Headers, Lane, Namespace, RequestId, RunId, StepName, Tr
 /// The filter of every spec in the configuration bucket.
 pub const KEYS: &str = "trigger.*";
 
+/// The key of [`Acknowledged`] in the state bucket.
+pub const ACKNOWLEDGED_KEY: &str = "triggers.acknowledged";
+
+/// How far the events are worked off: what the broker tells of the consumer, kept for when that has to be made anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledged {
+    /// The sequence up to which every event is acknowledged.
+    pub through: u64,
+}
+
 /// The longest topic of a trigger, in bytes.
 pub const TOPIC_BYTES_MAX: usize = 200;
 

@@ -4,7 +4,10 @@
 //! died before it acknowledged, an event was published twice) does the same: one run, one request. The triggers are read
 //! after the events that they are asked about, so that none is missed which came after `sortie trigger add` had ended.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use broker::{Delivery, Disposition, Error, Kind, Outgoing, PullEnd, PullEvent, PullInbox, PullRequest, topology};
 use futures_util::{StreamExt, stream};
@@ -12,8 +15,8 @@ use protocol::{
     ContentType, Headers, Lane, Request, RequestId, RunId, Subject, TriggerName, header,
     run::{RunFact, Start},
     time,
-    topology::{bucket_stream, bucket_subject, triggers_consumer},
-    trigger::{self, TriggerSpec},
+    topology::{Consumer, bucket_stream, bucket_subject, triggers_consumer},
+    trigger::{self, Acknowledged, TriggerSpec},
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +37,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(8);
 /// How often it is looked whether there are triggers, while there are none.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How often it is noted how far the events are worked off.
+const NOTED_EVERY: Duration = Duration::from_secs(1);
+
 /// The wait before a failed turn is tried again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -46,6 +52,8 @@ pub(crate) struct Triggers {
     known: BTreeMap<TriggerName, Known>,
     /// The last revision of any trigger that was read, at the leader.
     revision: u64,
+    noted: Acknowledged,
+    noted_at: Instant,
 }
 
 struct Known {
@@ -56,7 +64,13 @@ struct Known {
 
 impl Triggers {
     pub(crate) fn new(post: &Post) -> Self {
-        Self { post: post.clone(), known: BTreeMap::new(), revision: 0 }
+        Self {
+            post: post.clone(),
+            known: BTreeMap::new(),
+            revision: 0,
+            noted: Acknowledged::default(),
+            noted_at: Instant::now(),
+        }
     }
 
     /// Handles events until `stop`.
@@ -86,6 +100,7 @@ impl Triggers {
             return Ok(LOOK_EVERY);
         };
         let consumer = triggers_consumer(self.post.namespace());
+        let first = first.max(self.acknowledged().await?);
         topology::ensure_consumer_from(&self.post.connection, &consumer, first + 1).await?;
         let mut inbox = PullInbox::open(&self.post.connection).await?;
         for tag in 1.. {
@@ -102,8 +117,36 @@ impl Triggers {
                 return Ok(LOOK_EVERY);
             }
             stream::iter(&events).for_each_concurrent(None, |event| self.handle(event)).await;
+            self.note(&consumer).await?;
         }
         Ok(Duration::ZERO)
+    }
+
+    /// How far the events were worked off when it was noted last. A consumer that somebody deleted begins there, and not at
+    /// the oldest event, whose deed would be done again once its outcome is no longer kept.
+    async fn acknowledged(&self) -> Result<u64, Error> {
+        let Some(entry) = self.post.state.get(trigger::ACKNOWLEDGED_KEY).await? else { return Ok(0) };
+        let noted =
+            entry.value.and_then(|value| serde_json::from_slice::<Acknowledged>(&value).ok()).unwrap_or_default();
+        let events = topology::stream_state(&self.post.connection, &self.post.names.events).await?;
+        // A stream that was made anew counts from the beginning.
+        Ok(if noted.through <= events.last_sequence { noted.through } else { 0 })
+    }
+
+    /// Notes how far the events are worked off. What was done since and is done again after a loss is seconds old: its ids are
+    /// known, and its outcomes are there.
+    async fn note(&mut self, consumer: &Consumer) -> Result<(), Error> {
+        if self.noted_at.elapsed() < NOTED_EVERY {
+            return Ok(());
+        }
+        self.noted_at = Instant::now();
+        let state = topology::consumer_state(&self.post.connection, &consumer.stream, &consumer.name).await?;
+        let now = Acknowledged { through: state.ack_floor };
+        if now.through > self.noted.through {
+            self.post.state.put(trigger::ACKNOWLEDGED_KEY, serde_json::to_vec(&now).unwrap_or_default(), None).await?;
+            self.noted = now;
+        }
+        Ok(())
     }
 
     /// Reads the triggers, if one is another than before. The leader says which revision is the last; what was read counts
@@ -237,7 +280,7 @@ fn compile(name: &TriggerName, body: &[u8]) -> Option<Trigger> {
 /// What a pull brings until it ends; none where the broker has let go of it.
 async fn pull(
     inbox: &mut PullInbox,
-    consumer: &protocol::topology::Consumer,
+    consumer: &Consumer,
     request: PullRequest,
     tag: u64,
 ) -> Result<Option<Vec<Delivery>>, Error> {

@@ -1,6 +1,6 @@
 //! Triggers: every event does what it should once, whoever of the coordinators is there to see it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use broker::{Bucket, topology};
 use protocol::{TriggerName, trigger};
@@ -124,4 +124,32 @@ async fn without_triggers_no_event_is_read() {
     fleet.tell("order.paid", "1", json!(1)).await;
     running.looks("crons", 2.0).await;
     assert!(topology::consumer_state(&fleet.connection, &fleet.names.events, "coordinator_triggers").await.is_err());
+}
+
+#[tokio::test]
+async fn a_consumer_that_was_deleted_goes_on_where_it_was() {
+    let fleet = Fleet::start().await;
+    fleet.trigger("paid", json!({ "on": "order.paid", "then": { "request": { "capability": "ship" } } })).await;
+    let _two = [fleet.coordinate(quick()).await, fleet.coordinate(quick()).await];
+    for number in 0..20 {
+        fleet.tell("order.paid", &number.to_string(), json!(number)).await;
+    }
+    let events = &fleet.names.events;
+    let noted = until("it is noted that all are worked off", || async {
+        // Every turn notes, and one that brings nothing does too.
+        let last = topology::stream_state(&fleet.connection, events).await.ok()?.last_sequence;
+        let key = format!("$KV.{}.{}", fleet.names.state, trigger::ACKNOWLEDGED_KEY);
+        let found = fleet.reader.last(&format!("KV_{}", fleet.names.state), &key).await.ok()??;
+        let noted: trigger::Acknowledged = serde_json::from_slice(&found.body).ok()?;
+        (noted.through >= last).then_some(noted.through)
+    })
+    .await;
+    let delete = format!("$JS.API.CONSUMER.DELETE.{events}.coordinator_triggers");
+    fleet.connection.request(delete, None, Default::default(), Duration::from_secs(5)).await.unwrap();
+    fleet.tell("order.paid", "next", json!(20)).await;
+    let asked = || async { (fleet.asked("fleet.request.ship").await.len() == 21).then_some(()) };
+    until("the next one has asked", asked).await;
+    let state = topology::consumer_state(&fleet.connection, events, "coordinator_triggers").await.unwrap();
+    let last = topology::stream_state(&fleet.connection, events).await.unwrap().last_sequence;
+    assert!(state.deliveries <= last - noted, "{} events were delivered again", state.deliveries);
 }
