@@ -113,6 +113,8 @@ codes! {
     RUN_TIMEOUT = "run_timeout", Timeout, Medium, false;
     /// As many runs of the workflow, or with its key, are alive as there may be.
     RUN_LIMIT_REACHED = "run_limit_reached", Resource, Low, true;
+    /// More runs are above the sub-run than there may be.
+    RUN_TOO_DEEP = "run_too_deep", Configuration, High, false;
 }
 
 /// What is known of a code, if it is one of ours.

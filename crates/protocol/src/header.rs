@@ -50,6 +50,8 @@ pub const RETRY_FROM: &str = "Sortie-Retry-From";
 pub const WORKFLOW: &str = "Sortie-Workflow";
 /// On a run's first fact: the key, in the state bucket, of the place that it holds among runs that there may be at once.
 pub const HOLDS: &str = "Sortie-Holds";
+/// On what a run's steps ask for, on the start of a sub-run and on its first fact: how many runs are above it.
+pub const DEPTH: &str = "Sortie-Depth";
 /// How the body is encoded.
 pub const CONTENT_TYPE: &str = "Content-Type";
 /// W3C trace context.

@@ -19,6 +19,9 @@ pub const ID_BYTES_MAX: usize = 200;
 /// The id of a run, in bytes: with a step's name and number it still is an id.
 pub const RUN_ID_BYTES_MAX: usize = 64;
 
+/// Runs that may be above a sub-run: a workflow that asks for itself without an end has one.
+pub const RUN_DEPTH_MAX: u32 = 16;
+
 /// The name of a step, in bytes.
 pub const STEP_NAME_BYTES_MAX: usize = 32;
 

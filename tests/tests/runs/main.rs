@@ -6,6 +6,7 @@ mod away;
 mod ends;
 mod fire;
 mod kills;
+mod large;
 mod limits;
 mod refused;
 mod serves;

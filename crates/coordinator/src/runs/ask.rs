@@ -57,6 +57,8 @@ pub(super) fn asked(carrier: &Carrier<'_>, order: &Order) -> Option<Asked> {
             Subject::Start(workflow.clone())
         }
     };
+    let depth = log.began.as_ref().map_or(0, |began| began.depth).saturating_add(1);
+    headers.set(header::DEPTH, depth.to_string());
     // The broker remembers it for two minutes, so that whoever takes over queues no step twice.
     let message_id = headers.get(header::REQUEST_ID).unwrap_or(id.as_str()).to_owned();
     headers.set(header::NATS_MSG_ID, message_id);

@@ -114,6 +114,7 @@ impl Begin {
             let failure = Failure::new(codes::DEADLINE_EXCEEDED, "the deadline passed before the run began");
             return Err(Not::Refused(Refusal { status: Status::Expired, failure }));
         }
+        let depth = depth(&arrival.headers)?;
         let taken_over = match &start.retry_of {
             Some(of) => Some(retry::taken_over(&self.means, workflow, of, start).await?),
             None => None,
@@ -139,7 +140,7 @@ impl Begin {
             copied: taken_over.map(|taken| taken.copied).unwrap_or_default(),
         };
         let holds = self.place(&definition, arrival, start, &started.input).await?;
-        let outgoing = self.first_fact(workflow, start, &started, holds).await?;
+        let outgoing = self.first_fact(workflow, start, &started, holds, depth).await?;
         if looked.elapsed() > LOOK_KEPT && self.outcome(&start.request.id, true).await?.is_some() {
             return Err(Not::Error(Error::new(Kind::TimedOut, "the run may be over: looked at too long")));
         }
@@ -247,6 +248,7 @@ impl Begin {
         start: &Start,
         started: &Started,
         holds: Option<String>,
+        depth: u32,
     ) -> Result<Outgoing, Not> {
         let post = &self.means.post;
         let mut headers = Headers::new();
@@ -257,6 +259,9 @@ impl Begin {
         headers.set(header::CONTENT_TYPE, ContentType::Json.as_str());
         if let Some(key) = holds {
             headers.set(header::HOLDS, key);
+        }
+        if depth > 0 {
+            headers.set(header::DEPTH, depth.to_string());
         }
         start.request.trace.write(&mut headers);
         let subject = Subject::Run { run: start.run.clone(), fact: RunFact::Started }.render(post.namespace());
@@ -313,6 +318,24 @@ impl Arrival {
     fn begun(&self) -> Taken {
         if self.source == Some(Source::Unique) { Taken::Lasts } else { Taken::Done }
     }
+}
+
+/// How many runs are above one that is started. A workflow that asks for itself must come to an end.
+fn depth(headers: &Headers) -> Result<u32, Not> {
+    let Some(text) = headers.get(header::DEPTH) else { return Ok(0) };
+    let told = limits::truncate(text, 40);
+    let depth: u32 = text
+        .parse()
+        .map_err(|_| refused(codes::INVALID_HEADER, format!("{}: `{told}` is no number of runs", header::DEPTH)))?;
+    if depth > limits::RUN_DEPTH_MAX {
+        let message = format!(
+            "{depth} runs are above this one, and {} are the limit: a workflow that asks for itself needs a step with an `if` \
+             that ends it",
+            limits::RUN_DEPTH_MAX
+        );
+        return Err(refused(codes::RUN_TOO_DEEP, message));
+    }
+    Ok(depth)
 }
 
 fn refused(code: &str, message: impl Into<String>) -> Not {

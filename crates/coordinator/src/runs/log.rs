@@ -53,6 +53,8 @@ pub(super) struct Began {
     /// The key of the place that it holds among runs that there may be at once.
     pub(super) holds: Option<String>,
     pub(super) retry_of: Option<RunId>,
+    /// How many runs are above it.
+    pub(super) depth: u32,
 }
 
 impl Began {
@@ -65,6 +67,7 @@ impl Began {
             version: text("version").unwrap_or_default().to_owned(),
             holds: headers.get(header::HOLDS).map(str::to_owned),
             retry_of: started.retry_of.clone(),
+            depth: headers.get(header::DEPTH).and_then(|text| text.parse().ok()).unwrap_or(0),
         }
     }
 }

@@ -6,13 +6,14 @@ use protocol::{DeadLetter, Lane, Outcome, Status, codes, run::Start};
 use super::{arrival::Arrival, begin::Begin, letter::letter};
 
 /// Codes of starts that never became runs.
-const REFUSED: [&str; 6] = [
+const REFUSED: [&str; 7] = [
     codes::INVALID_HEADER,
     codes::WORKFLOW_UNKNOWN,
     codes::INVALID_INPUT,
     codes::CONTENT_TYPE_UNSUPPORTED,
     codes::PAYLOAD_MISSING,
     codes::DEFINITION_INVALID,
+    codes::RUN_TOO_DEEP,
 ];
 
 impl Begin {

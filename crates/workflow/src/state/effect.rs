@@ -23,12 +23,13 @@ const UNCERTAIN: [&str; 14] = [
 ];
 
 /// Failures before which nothing can have begun.
-const BEFORE: [&str; 7] = [
+const BEFORE: [&str; 8] = [
     codes::DEFINITION_INVALID,
     codes::INVALID_HEADER,
     codes::INVALID_INPUT,
     codes::NOT_FOUND,
     codes::RUN_LIMIT_REACHED,
+    codes::RUN_TOO_DEEP,
     codes::WORKFLOW_UNKNOWN,
     codes::EXPRESSION_FAILED,
 ];
