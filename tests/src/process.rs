@@ -98,13 +98,20 @@ impl WorkerProcess {
         Self(child)
     }
 
+    /// Its process id.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn id(&self) -> Result<u32> {
+        self.0.id().context("the process has ended")
+    }
+
     /// Sends it a signal.
     ///
     /// # Errors
     /// When it has ended.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let id = self.0.id().context("the process has ended")?;
-        Ok(kill(Pid::from_raw(i32::try_from(id)?), signal)?)
+        Ok(kill(Pid::from_raw(i32::try_from(self.id()?)?), signal)?)
     }
 
     /// Waits until it ends.

@@ -169,6 +169,12 @@ impl State {
         }
     }
 
+    /// Whether nobody has been asked for anything that the run still waits for: it waits for its time, or for a word from
+    /// outside.
+    pub fn is_asleep(&self) -> bool {
+        self.course().is_some_and(|course| !course.orders.is_any_asked())
+    }
+
     /// The sequence of the last fact folded, whether it changed anything or not; 0 before the first.
     pub fn last_sequence(&self) -> u64 {
         self.last_sequence

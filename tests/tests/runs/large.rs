@@ -3,6 +3,9 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use broker::Connection;
+use coordinator::{Config, Coordinator};
+use prometheus::Registry;
 use protocol::{RequestId, Status, codes, limits::RUN_DEPTH_MAX};
 use serde_json::{Map, Value, json};
 
@@ -52,6 +55,34 @@ async fn ten_thousand_items_of_one_step_give_their_results_in_order() -> Result<
     assert!(begun.values().all(|times| *times == 1));
     let record = site.fleet.client.run_record(started.run()).await?.context("a record")?;
     assert_eq!(record.facts().len(), ITEMS + 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_more_than_a_coordinator_keeps_is_not_read_again_for_each_result() -> Result<()> {
+    let site = Site::start().await?;
+    let registry = Registry::new();
+    let connection = Connection::open(site.fleet.worker_config().broker).await?;
+    let _coordinator = Coordinator::start(&connection, Config::default(), &registry).await?;
+    let heavy = site
+        .apply(&json!({
+            "workflow": "heavy", "version": "1.0.0",
+            "steps": {
+                "each": {
+                    "foreach": "${ input.items }", "max_parallel": 8, "call": "work", "with": { "give": "${ input.text }" },
+                },
+            },
+        }))
+        .await?;
+    let items: Vec<usize> = (0..1_000).collect();
+    let began = Instant::now();
+    let input = json!({ "items": items, "text": "x".repeat(20_000) });
+    let started = site.fleet.client.start(&heavy, &input).submit().await?;
+    result(&site, started.run()).await?;
+    println!("20 MB of results in {} pieces took {:?}", items.len(), began.elapsed());
+    let loads = registry.gather().into_iter().find(|metric| metric.name() == "sortie_coordinator_run_loads_total");
+    let loads = loads.context("a metric")?.get_metric()[0].get_counter().get_value();
+    assert!(loads < 20.0, "its log was read {loads} times");
     Ok(())
 }
 

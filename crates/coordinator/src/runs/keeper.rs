@@ -20,8 +20,10 @@ use super::{
 };
 
 /// Runs of one partition that are in memory with nothing to do, and what their facts may take together, in bytes. Beyond
-/// that the one that was idle for longest is read again when it is needed.
+/// that the one that was idle for longest is read again when it is needed. One takes some kilobytes, so of those that
+/// sleep, of which there may be any number, only a few are kept.
 const IDLE_MAX: usize = 1_000;
+const ASLEEP_MAX: usize = 64;
 const IDLE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The wait before a turn that failed is tried again.
@@ -39,8 +41,9 @@ pub(super) struct Keeper {
     turns: FuturesUnordered<BoxFuture<'static, Ended>>,
     term: Option<Term>,
     ack_floor: u64,
-    /// Idle runs by when they became so.
+    /// Idle runs by when they became so: those that wait for an answer, and those that wait for their time or a word.
     idle: BTreeMap<u64, RunId>,
+    asleep: BTreeMap<u64, RunId>,
     idle_bytes: usize,
     clock: u64,
     counted: usize,
@@ -67,6 +70,7 @@ impl Keeper {
             term: None,
             ack_floor: 0,
             idle: BTreeMap::new(),
+            asleep: BTreeMap::new(),
             idle_bytes: 0,
             clock: 0,
             counted: 0,
@@ -111,6 +115,7 @@ impl Keeper {
         let log = kept.log.take();
         if let Some(log) = &log {
             self.idle.remove(&kept.idle_since);
+            self.asleep.remove(&kept.idle_since);
             self.idle_bytes = self.idle_bytes.saturating_sub(log.bytes);
         }
         kept.is_busy = true;
@@ -160,18 +165,30 @@ impl Keeper {
                 self.clock += 1;
                 kept.idle_since = self.clock;
                 self.idle_bytes += log.bytes;
-                self.idle.insert(self.clock, ended.run);
+                let idle = if log.state.is_asleep() { &mut self.asleep } else { &mut self.idle };
+                idle.insert(self.clock, ended.run);
                 self.evict();
             }
         }
     }
 
     fn evict(&mut self) {
-        while self.idle.len() > IDLE_MAX || self.idle_bytes > IDLE_BYTES_MAX {
-            let Some((_, run)) = self.idle.pop_first() else { return };
+        while let Some((_, run)) = self.next_evicted() {
             if let Some(log) = self.runs.remove(&run).and_then(|kept| kept.log) {
                 self.idle_bytes = self.idle_bytes.saturating_sub(log.bytes);
             }
+        }
+    }
+
+    fn next_evicted(&mut self) -> Option<(u64, RunId)> {
+        // The last one stays, however large it is: read again for each of its facts, it would cost the square of them.
+        let is_large = self.idle_bytes > IDLE_BYTES_MAX && self.idle.len() + self.asleep.len() > 1;
+        if self.asleep.len() > ASLEEP_MAX || is_large && !self.asleep.is_empty() {
+            self.asleep.pop_first()
+        } else if self.idle.len() > IDLE_MAX || is_large {
+            self.idle.pop_first()
+        } else {
+            None
         }
     }
 
@@ -187,6 +204,7 @@ impl Keeper {
         self.turns.clear();
         self.runs.clear();
         self.idle.clear();
+        self.asleep.clear();
         self.idle_bytes = 0;
         self.term = None;
     }

@@ -99,6 +99,12 @@ impl Orders {
         Withdrawn::Ordered
     }
 
+    /// Whether any answer is waited for.
+    pub(super) fn is_any_asked(&self) -> bool {
+        // Requests stand before all else.
+        matches!(self.by_key.first_key_value(), Some((Key::Ask(..), _)))
+    }
+
     pub(super) fn since(&self, sequence: u64) -> Vec<Command> {
         let later = self.open.range((sequence.saturating_add(1), 0)..);
         later.map(|((cause, _), order)| Command { cause: *cause, order: order.as_ref().clone() }).collect()

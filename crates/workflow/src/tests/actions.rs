@@ -290,11 +290,14 @@ fn a_race_that_nobody_wins_is_lost() {
 fn waits_last_from_the_fact_that_began_them() {
     let plan = plan(vec![call("a"), wait("pause", 60).needs(&["a"]), call("b").needs(&["pause"])]);
     let mut world = World::start(&plan.program());
+    assert!(!world.state.is_asleep(), "an answer is waited for");
     world.complete("a", 0, json!(1));
     let due = world.timers.values().next().copied().unwrap();
     assert_eq!((due - world.now).num_seconds(), 60);
+    assert!(world.state.is_asleep());
     world.next_timer();
     assert_eq!(world.runs(), ["b.0"]);
+    assert!(!world.state.is_asleep());
 }
 
 #[test]
