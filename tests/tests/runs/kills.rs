@@ -131,6 +131,31 @@ async fn three_nodes_lose_the_leader_of_the_logs_and_no_run() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_lose_the_leader_of_the_queue_and_queue_no_step_twice() -> Result<()> {
+    let mut site = Site::on(Fleet::start_cluster().await?).await?;
+    let _two = [site.coordinator_process()?, site.coordinator_process()?];
+    let started = start(&site, 300).await?;
+    begun(&site, RUNS + RUNS / 2).await;
+    let state = topology::stream_state(&site.fleet.connection, &site.names.requests).await?;
+    let cluster = site.fleet.cluster();
+    let leader = cluster.index_by_name(&state.leader.context("a leader")?).context("a server")?;
+    cluster.server_mut(leader).kill()?;
+    for (number, started) in started.iter().enumerate() {
+        let outcome = started.outcome(2 * BOUND).await?;
+        assert_eq!(outcome.result::<usize>().unwrap(), number + 2, "{outcome:?}");
+    }
+    site.fleet.cluster().server_mut(leader).restart().await?;
+    site.is_empty().await;
+    // Whatever was queued has a sequence of its own, also when it is gone: a start and three steps for each run. An agent may
+    // have begun one twice all the same, where the broker gave it out again.
+    let queued = topology::stream_state(&site.fleet.connection, &site.names.requests).await?.last_sequence;
+    assert_eq!(queued, 4 * RUNS as u64, "queued once each");
+    assert_eq!(site.begun.all().len(), 3 * RUNS);
+    assert_eq!(site.events("sys.run").await, RUNS as u64);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn coordinators_share_the_partitions() -> Result<()> {
     let site = Site::start().await?;
     let first = site.coordinate().await?;
