@@ -35,6 +35,8 @@ pub struct Config {
     pub strays_every: Duration,
     /// How old a fact must be that came before its run, before it counts as one of no run. Defaults to 1 h.
     pub strays_kept: Duration,
+    /// How often some of the runs are looked at for timers that the broker has lost, all in turn. Defaults to 5 min.
+    pub timers_every: Duration,
     /// How often dead letters are looked at for those that a rule sends again. Defaults to 5 s.
     pub redrive_every: Duration,
 }
@@ -57,6 +59,7 @@ impl Default for Config {
             gauges_every: Duration::from_secs(10),
             strays_every: Duration::from_secs(300),
             strays_kept: Duration::from_secs(3_600),
+            timers_every: Duration::from_secs(300),
             redrive_every: Duration::from_secs(5),
         }
     }

@@ -26,7 +26,7 @@ use crate::{
         wishes::Wishes,
     },
     post::Post,
-    runs::{self, Strays},
+    runs::{self, Strays, Timers},
 };
 
 /// A running coordinator. It ends when this is dropped, as if it were killed; [`Coordinator::stopped`] ends it in order.
@@ -76,6 +76,7 @@ impl Coordinator {
             task::spawn("fires", Fires::new(&post).keep(handle.stop.clone())),
             spawn(Gauges::new(&post), &post, config.gauges_every, Arc::default(), &handle),
             spawn(Strays::new(&post), &post, config.strays_every, Arc::default(), &handle),
+            spawn(Timers::new(&post), &post, config.timers_every, Arc::default(), &handle),
             spawn(Redrive::new(&post), &post, config.redrive_every, Arc::default(), &handle),
             task::spawn("advisories", Advised::new(&post).keep(handle.stop.clone())),
         ];

@@ -19,6 +19,7 @@
 //!   all of them ─────────────────── gauges ─────────► metrics of the fleet as a whole
 //!   FLEET_DEAD, rules ───────────── redrive ────────► a schedule of the letter's request, by rule
 //!   FLEET_RUNS, outcomes ────────── strays ─────────► facts of no run removed
+//!   FLEET_RUNS ──────────────────── timers ─────────► timers that the broker has lost are set again
 //!                      └─ each under a lease in the locks bucket
 //!
 //!   FLEET_REQUESTS (start.*) ────── starts ─────────► a run's first fact

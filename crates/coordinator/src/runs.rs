@@ -36,6 +36,7 @@ mod serving;
 mod share;
 mod starts;
 mod strays;
+mod timers;
 
 use std::sync::Arc;
 
@@ -45,7 +46,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use self::metrics::RunMetrics;
-pub(crate) use self::strays::Strays;
+pub(crate) use self::{strays::Strays, timers::Timers};
 
 use self::{
     begin::Begin, keeper::Keeper, means::Means, partition::Partition, serving::Serving, share::Share, starts::Starts,

@@ -21,6 +21,7 @@ use super::{
     log::Log,
     means::Means,
 };
+use crate::post::Post;
 
 /// Orders of one run that are carried out at once.
 const AT_ONCE: usize = 64;
@@ -66,6 +67,9 @@ impl Carrier<'_> {
 
     async fn ask(&self, order: &Order) -> Result<(), Error> {
         let Some(Asked { id, subject, headers, input }) = ask::asked(self, order) else { return Ok(()) };
+        if let Order::Ask { step, item, .. } = order {
+            self.make_room(step, *item).await?;
+        }
         let outgoing = match ask::with_body(&self.means.post.payloads, &format!("{id}~input"), &input).await {
             Ok((extra, body)) => {
                 let mut headers = headers;
@@ -81,6 +85,17 @@ impl Carrier<'_> {
             Ok(_) => Ok(()),
             Err(error) => self.unless_refused(&id, error).await,
         }
+    }
+
+    /// Somebody wrote an outcome before anybody was asked. It changed nothing, but it has the place of the one that counts:
+    /// agents would take the step for done, and the run would wait for ever.
+    async fn make_room(&self, step: &StepName, item: u64) -> Result<(), Error> {
+        let Some(through) = self.log.unasked.get(&(step.clone(), item)) else { return Ok(()) };
+        let (post, run) = (&self.means.post, self.log.state.run());
+        let place = subject::stored_step_outcome(post.namespace(), run, step, item);
+        tracing::warn!(%run, %step, item, "an outcome that nobody had asked for makes room");
+        self.check()?;
+        topology::purge(&post.connection, &post.names.runs, &place, Some(through + 1)).await.map(|_| ())
     }
 
     /// What will be refused again is an outcome: a step that cannot be asked must not hold its run for ever.
@@ -139,10 +154,8 @@ impl Carrier<'_> {
     }
 
     async fn set_timer(&self, timer: &TimerName, due: Timestamp) -> Result<(), Error> {
-        let (run, namespace) = (self.log.state.run(), self.means.post.namespace());
-        let subject = |fact| Subject::Run { run: run.clone(), fact }.render(namespace);
-        let (place, target) = (subject(RunFact::Timer(timer.clone())), subject(RunFact::TimerFired(timer.clone())));
-        let outgoing = broker::scheduled_at(Outgoing::new(place, ""), due, &target);
+        let run = self.log.state.run();
+        let outgoing = self::timer(&self.means.post, run, timer, due);
         // A second one of the same name would replace the first, and fire at once where that has fired.
         let outgoing = outgoing.with_message_id(format!("{run}~timer~{timer}"));
         self.means.settle(self.term, &outgoing).await.map(|_| ())
@@ -194,4 +207,11 @@ impl Carrier<'_> {
             false => Err(Error::new(Kind::Fenced, "the partition is another's")),
         }
     }
+}
+
+/// The schedule that is a run's timer.
+pub(super) fn timer(post: &Post, run: &RunId, timer: &TimerName, due: Timestamp) -> Outgoing {
+    let subject = |fact| Subject::Run { run: run.clone(), fact }.render(post.namespace());
+    let (place, target) = (subject(RunFact::Timer(timer.clone())), subject(RunFact::TimerFired(timer.clone())));
+    broker::scheduled_at(Outgoing::new(place, ""), due, &target)
 }

@@ -1,15 +1,15 @@
 //! A run as its log tells it: read where it is not in memory, and folded fact by fact.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use broker::{Delivery, Error, Kind, StoredMessage};
 use protocol::{
-    Capability, ContentType, Headers, LoggedFact, RunFact, RunId, TraceContext, WorkflowName, header, limits,
+    Capability, ContentType, Headers, LoggedFact, RunFact, RunId, StepName, TraceContext, WorkflowName, header, limits,
     run::StoredFact, subject::filter, time::Timestamp,
 };
 use serde_json::Value;
 use workflow::{
-    Fact, Folded, Payload, State,
+    Fact, Folded, Payload, State, Why,
     fact::{Event, Started},
 };
 
@@ -39,6 +39,8 @@ pub(super) struct Log {
     /// Trace context of the request that started it.
     pub(super) trace: TraceContext,
     pub(super) began: Option<Began>,
+    /// Outcomes of what nobody had asked for when they came, by step and item, with the last of each.
+    pub(super) unasked: BTreeMap<(StepName, u64), u64>,
 }
 
 /// What the first fact tells of a run beside the engine's own.
@@ -158,6 +160,7 @@ impl Log {
             bytes: 0,
             trace: TraceContext::default(),
             began: None,
+            unasked: BTreeMap::new(),
         };
         for piece in pieces {
             log.fold(means, piece).await?;
@@ -187,6 +190,9 @@ impl Log {
         }
         if let Folded::Nothing(why) = self.state.fold(&fact) {
             tracing::debug!(run = %self.state.run(), sequence = piece.sequence, name = %piece.name, %why, "fact changes nothing");
+            if let (Why::NotAsked, Event::StepEnded { step, item, .. }) = (why, &fact.event) {
+                self.unasked.insert((step.clone(), *item), piece.sequence);
+            }
         }
         means.post.metrics.runs.facts.inc();
         self.folded.push(piece.sequence);
