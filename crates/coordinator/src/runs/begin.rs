@@ -178,6 +178,9 @@ impl Begin {
         let mut headers = arrival.headers.foreign();
         start.write(&mut headers);
         headers.set(header::ASKED_AT, time::format(arrival.published_at));
+        if let Some(depth) = arrival.headers.get(header::DEPTH) {
+            headers.set(header::DEPTH, depth);
+        }
         let subject = Subject::Start(arrival.workflow.clone()).render(post.namespace());
         let outgoing = Outgoing::new(subject, arrival.body.clone()).with_headers(headers);
         // Not the request's own: under that the broker has the request itself.
