@@ -26,6 +26,9 @@ pub const SERVER_VERSION_MIN: (i64, i64, i64) = (2, 14, 0);
 /// A hung server holds its clients until the third unanswered ping.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How long it takes at most to find that a connection has ended for good: that is told at once, and nothing else is.
+const ENDED_WITHIN: Duration = Duration::from_millis(50);
+
 /// The target under which refusals are logged that whoever asked is told of anyway.
 pub const REFUSED: &str = "sortie_broker::refused";
 
@@ -174,11 +177,32 @@ impl Connection {
         self.link.has_changed().is_err()
     }
 
+    /// The same, for whoever was met with an error: what is sent fails a moment before the link's end is seen.
+    pub(crate) async fn has_ended(&self) -> bool {
+        self.is_closed() || matches!(tokio::time::timeout(ENDED_WITHIN, self.client.flush()).await, Ok(Err(_)))
+    }
+
+    /// Whether it is a clone of this one.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.refusals, &other.refusals)
+    }
+
+    /// How often it was made, or will have been when it is there: one that was just opened may not have been told of yet.
+    pub(crate) fn generation(&self) -> u64 {
+        let Link { is_up, generation, .. } = *self.link.borrow();
+        if is_up { generation } else { generation + 1 }
+    }
+
+    /// Whether it is there, and has been made this often.
+    pub(crate) fn is_up_as(&self, generation: u64) -> bool {
+        let link = *self.link.borrow();
+        !self.is_closed() && link.is_up && link.generation == generation
+    }
+
     /// Ends when the connection that is there now, or the next one, breaks.
     pub(crate) async fn broken(&self) {
+        let last = self.generation();
         let mut link = self.link.clone();
-        let Link { is_up, generation, .. } = *link.borrow();
-        let last = if is_up { generation } else { generation + 1 };
         let is_over = |link: &Link| link.generation > last || link.generation == last && !link.is_up;
         // Nobody tells any more where it has ended for good.
         let _ = link.wait_for(is_over).await;
@@ -254,9 +278,8 @@ impl Connection {
     /// Ends when a connection that is there now is lost and another one is there: an answer that was on its way is lost
     /// with it. What is asked while there is none is sent when there is one.
     async fn made_anew(&self) {
+        let last = self.generation();
         let mut link = self.link.clone();
-        let Link { is_up, generation, .. } = *link.borrow();
-        let last = if is_up { generation } else { generation + 1 };
         if link.wait_for(|link| link.is_up && link.generation > last).await.is_err() {
             // Nobody tells any more; the timeout remains.
             std::future::pending::<()>().await;

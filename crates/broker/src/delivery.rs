@@ -3,12 +3,15 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use protocol::{header, time::Timestamp};
+use protocol::{header, time::Timestamp, topology::Consumer};
 
 use crate::{
-    Connection, Message, Outgoing,
+    Connection, Message, Outgoing, StoredMessage,
     error::{Error, Kind},
 };
+
+/// How long at least a delivery is put off whose headers cannot be read: each time it comes, a connection breaks.
+const UNREADABLE_PUT_OFF: Duration = Duration::from_secs(30);
 
 /// One delivery of a stored message.
 #[derive(Clone, Debug)]
@@ -58,6 +61,40 @@ impl Delivery {
         })
     }
 
+    /// A delivery that could not be read where it came in. The broker goes by the sequence in the stream alone when such a
+    /// message is acknowledged or extended, and minds of the consumer's only that there was such a delivery (seen on 2.15.1).
+    pub(crate) fn of_stored(stored: StoredMessage, consumer: &Consumer, deliveries: u64) -> Self {
+        let nanos = stored.time.timestamp_nanos_opt().unwrap_or_default();
+        let (stream, consumer, sequence) = (consumer.stream.clone(), consumer.name.clone(), stored.sequence);
+        // How often is not known; it may have been in other hands.
+        let delivered = 2;
+        let ack_subject = format!("$JS.ACK.{stream}.{consumer}.{delivered}.{sequence}.{deliveries}.{nanos}.0");
+        let message = Message {
+            subject: stored.subject,
+            reply: Some(ack_subject.clone()),
+            headers: stored.headers,
+            body: stored.body,
+            status: None,
+        };
+        Self {
+            message,
+            stream,
+            consumer,
+            delivered,
+            sequence,
+            published_at: stored.time,
+            pending: 0,
+            received: Instant::now(),
+            ack_subject,
+        }
+    }
+
+    /// Why its headers are only what could be read of them; none where they can be read. Only
+    /// [`PullInbox::open_apart`](crate::PullInbox::open_apart) brings such a message at all.
+    pub fn unreadable(&self) -> Option<&str> {
+        self.message.headers.unreadable()
+    }
+
     /// The pin of a consumer that is pinned to one client. The server writes it behind whatever a publisher wrote.
     pub fn pin(&self) -> Option<&str> {
         self.message.headers.last(header::NATS_PIN_ID)
@@ -78,8 +115,10 @@ impl Delivery {
         connection.request(self.ack_subject.clone(), None, Bytes::from_static(b"+ACK"), timeout).await.map(|_| ())
     }
 
-    /// Gives it back, for anyone, after a delay. Without one it would be redelivered at once, in a loop.
+    /// Gives it back, for anyone, after a delay. Without one it would be redelivered at once, in a loop. What cannot be
+    /// read is put off for half a minute at least.
     pub async fn nak(&self, connection: &Connection, delay: Duration) {
+        let delay = if self.unreadable().is_some() { delay.max(UNREADABLE_PUT_OFF) } else { delay };
         let body = format!("-NAK {{\"delay\":{}}}", delay.as_nanos());
         self.say(connection, body.into()).await;
     }

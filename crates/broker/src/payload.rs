@@ -38,6 +38,12 @@ impl PayloadStore {
         Self { connection: connection.clone(), reader: Reader::new(connection), bucket: bucket.into() }
     }
 
+    /// The same, read by this reader.
+    #[must_use]
+    pub fn read_by(self, reader: &Reader) -> Self {
+        Self { reader: reader.clone(), ..self }
+    }
+
     /// A name that no other object has.
     pub fn new_name() -> String {
         format!("body-{}", uuid::Uuid::now_v7().simple())

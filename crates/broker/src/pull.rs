@@ -4,7 +4,10 @@
 //! worker pulls what it has free slots for, so it speaks the pull protocol itself: a request names a batch, the
 //! answers are the messages, and a status when it ended early.
 
+mod apart;
+
 use std::{
+    collections::VecDeque,
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,7 +15,8 @@ use std::{
 use protocol::topology::Consumer;
 use serde_json::{Value, json};
 
-use crate::{Connection, Delivery, Message, Outgoing, Subscription, error::Error};
+use self::apart::{Apart, Word};
+use crate::{Connection, Delivery, Message, Outgoing, Reader, Subscription, error::Error, topology};
 
 /// One pull.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +89,9 @@ pub enum PullEvent {
         /// As given with the request.
         tag: u64,
     },
+    /// The connection broke and is there again: every pull that was sent before is gone, and what it brought before is told
+    /// before this. Only an inbox over a connection of its own says so.
+    Broke,
 }
 
 /// An inbox for the answers to pulls.
@@ -93,6 +100,9 @@ pub struct PullInbox {
     connection: Connection,
     prefix: String,
     answers: Subscription,
+    /// What came before the connection broke, and that it did.
+    before: VecDeque<PullEvent>,
+    apart: Option<Apart>,
 }
 
 impl PullInbox {
@@ -102,8 +112,28 @@ impl PullInbox {
     /// `Unreachable` when the connection is closed for good.
     pub async fn open(connection: &Connection) -> Result<Self, Error> {
         let prefix = connection.new_inbox();
-        let answers = connection.subscribe(format!("{prefix}.*")).await?;
-        Ok(Self { connection: connection.clone(), prefix, answers })
+        let answers = connection.subscribe(apart::answers(&prefix)).await?;
+        Ok(Self { connection: connection.clone(), prefix, answers, before: VecDeque::new(), apart: None })
+    }
+
+    /// Opens one for the pulls of these consumers, over a connection of its own: where a message has headers that the client
+    /// library cannot read, that connection breaks, and no other. The inbox goes on over another one, and brings the message
+    /// with what `reader` can read of it, see [`Delivery::unreadable`].
+    ///
+    /// # Errors
+    /// Those of [`Connection::open`].
+    pub async fn open_apart(connection: &Connection, consumers: &[Consumer], reader: &Reader) -> Result<Self, Error> {
+        let own = connection.another().await?;
+        let mut inbox = Self::open(&own).await?;
+        inbox.apart = Some(Apart::keep(connection, &own, &inbox.prefix, consumers, reader));
+        Ok(inbox)
+    }
+
+    /// Whether a pull that is sent now is one of the connection that there is. A pull that waits in this process until there
+    /// is one would arrive with others, all at once.
+    pub fn is_up(&self) -> bool {
+        let known = self.apart.as_ref().map(|apart| apart.generation);
+        self.connection.is_up_as(known.unwrap_or_else(|| self.connection.generation()))
     }
 
     /// Sends a pull. `tag` comes back with its end.
@@ -143,7 +173,11 @@ impl PullInbox {
     async fn ask(&self, consumer: &Consumer, body: &Value, tag: u64) -> Result<(), Error> {
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", consumer.stream, consumer.name);
         let question = Outgoing::new(subject, body.to_string());
-        self.connection.publish_asking(question, format!("{}.{tag}", self.prefix)).await
+        match self.connection.publish_asking(question, format!("{}.{tag}", self.prefix)).await {
+            // Another connection is on its way, and then it is told that this pull is gone.
+            Err(_) if self.apart.is_some() => Ok(()),
+            sent => sent,
+        }
     }
 
     /// What comes in next; none when the inbox was closed and is empty.
@@ -154,22 +188,63 @@ impl PullInbox {
     /// What comes in next, for whoever polls several inboxes.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<PullEvent>> {
         loop {
-            match self.answers.poll_next(context) {
-                Poll::Ready(Some(message)) => {
-                    if let Some(event) = read(message) {
-                        return Poll::Ready(Some(event));
-                    }
-                }
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => return Poll::Pending,
+            if let Some(event) = self.before.pop_front() {
+                return Poll::Ready(Some(event));
             }
+            match self.poll_word(context) {
+                Some(Word::Found(delivery)) => return Poll::Ready(Some(PullEvent::Delivered(delivery))),
+                Some(Word::Broke(generation)) => self.broke(context, generation),
+                Some(Word::Anew(generation, anew)) => {
+                    self.broke(context, generation);
+                    (self.connection, self.answers) = *anew;
+                }
+                None => match self.answers.poll_next(context) {
+                    Poll::Ready(Some(message)) => {
+                        if let Some(event) = read(message) {
+                            return Poll::Ready(Some(event));
+                        }
+                    }
+                    // Another connection is on its way.
+                    Poll::Ready(None) if self.apart.is_some() => return Poll::Pending,
+                    Poll::Ready(None) => return Poll::Ready(None),
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    fn poll_word(&mut self, context: &mut Context<'_>) -> Option<Word> {
+        match self.apart.as_mut()?.words.poll_recv(context) {
+            Poll::Ready(word) => word,
+            Poll::Pending => None,
+        }
+    }
+
+    /// Keeps what came before: whoever reckons by pulls must hear of all of it first.
+    fn broke(&mut self, context: &mut Context<'_>, generation: u64) {
+        while let Poll::Ready(Some(message)) = self.answers.poll_next(context) {
+            self.before.extend(read(message));
+        }
+        self.before.push_back(PullEvent::Broke);
+        if let Some(apart) = &mut self.apart {
+            apart.generation = generation;
         }
     }
 
     /// Takes back every pull that waits: the server drops a pull whose inbox nobody listens to. What it sent before it
     /// knew still comes from [`PullInbox::next`].
     pub async fn close(&mut self) {
+        self.apart = None;
         self.answers.drain().await;
+    }
+
+    /// Lets another client be pinned. It goes the way of the pulls: the broker must have heard that they were taken back, or
+    /// it may pin this client again.
+    ///
+    /// # Errors
+    /// What asking says; the pin then runs out.
+    pub async fn unpin(&self, consumer: &Consumer) -> Result<(), Error> {
+        topology::unpin_consumer(&self.connection, consumer).await
     }
 }
 

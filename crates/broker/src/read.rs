@@ -263,11 +263,19 @@ impl Reader {
                 biased;
                 () = connection.broken() => breaks += 1,
                 answered = ask(connection.clone(), timeout) => match answered {
-                    Err(error) if connection.is_closed() => {
+                    Err(error) if connection.has_ended().await => {
                         breaks += 1;
                         silence = error;
                     }
-                    Err(error) if error.kind() == Kind::TimedOut => silence = error,
+                    Err(error) if error.kind() == Kind::TimedOut => {
+                        // A panic that prints where it came from takes seconds, in which its connection is neither there
+                        // nor gone. What nobody answers over a connection of its own is asked of the leader.
+                        if let Some(apart) = &self.apart {
+                            apart.leave(&connection).await;
+                            breaks += 1;
+                        }
+                        silence = error;
+                    }
                     answered => return answered.map(Some),
                 },
             }

@@ -51,10 +51,12 @@ impl Client {
     /// Speaks to the fleet of this namespace over a connection that is there.
     pub fn new(connection: Connection, namespace: Namespace) -> Self {
         let names = Names::of(&namespace);
+        // Strangers write what it reads: headers that break a connection must not break the one of everything else.
+        let reader = Reader::apart(&connection);
         let inner = Inner {
             publisher: Publisher::new(&connection),
-            reader: Reader::new(&connection),
-            payloads: PayloadStore::new(&connection, names.payloads.as_str()),
+            payloads: PayloadStore::new(&connection, names.payloads.as_str()).read_by(&reader),
+            reader,
             clock: BrokerClock::unadjusted(),
             clock_seen: Mutex::new(None),
             ears: Ears::new(&connection, &namespace),

@@ -44,7 +44,7 @@ impl Post {
             configuration: bucket(&names.config),
             desired: bucket(&names.desired),
             workflows: bucket(&names.workflows),
-            payloads: PayloadStore::new(&connection, names.payloads.clone()),
+            payloads: PayloadStore::new(&connection, names.payloads.clone()).read_by(&reader),
             reader,
             recorder: Recorder::new(publisher, store.clone()),
             store,

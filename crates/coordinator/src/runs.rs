@@ -37,6 +37,7 @@ mod share;
 mod starts;
 mod strays;
 mod timers;
+mod unreadable;
 
 use std::sync::Arc;
 
@@ -53,6 +54,9 @@ use self::{
 };
 use crate::post::Post;
 
+/// Facts that nobody can read and whose runs are not told yet, without their bodies.
+const UNREADABLE_MAX: usize = 200;
+
 /// What this coordinator has of the runs.
 #[derive(Debug)]
 pub(crate) struct Held {
@@ -66,11 +70,13 @@ pub(crate) fn start(post: &Post, stop: &CancellationToken) -> (Held, Vec<Owned<(
     let pace = run_pace();
     let mut tasks = Vec::new();
     let mut posts = Vec::new();
+    let (found, unreadable) = mpsc::channel(UNREADABLE_MAX);
     for number in 0..RUN_PARTITIONS {
         let one = partition::Post::new(&pace);
         let (deciding, told) = mpsc::unbounded_channel();
         let consumer = run_consumer(post.namespace(), number);
-        let partition = Partition::new(&post.connection, consumer, pace, Arc::clone(&one), deciding);
+        let (connection, reader) = (&post.connection, &post.reader);
+        let partition = Partition::new(connection, reader, consumer, pace, Arc::clone(&one), deciding, found.clone());
         // The keeper ends with its partition, which it hears from.
         tasks.push(task::spawn("runs", Keeper::new(&means, number, Arc::clone(&one)).keep(told)));
         tasks.push(task::spawn("partition", partition.keep(stop.clone())));
@@ -80,6 +86,8 @@ pub(crate) fn start(post: &Post, stop: &CancellationToken) -> (Held, Vec<Owned<(
     tasks.push(task::spawn("starts", Starts::new(&begin).keep(stop.clone())));
     tasks.push(task::spawn("line", line::keep(Arc::clone(&begin), vacancies, stop.clone())));
     tasks.push(task::spawn("serving", Serving::new(&begin).keep(stop.clone())));
+    // It ends with the last partition.
+    tasks.push(task::spawn("unreadable", unreadable::keep(Arc::clone(&means), unreadable)));
     let held = Held { partitions: posts.clone() };
     tasks.push(task::spawn("share", Share::new(post, posts).keep(stop.clone())));
     (held, tasks)

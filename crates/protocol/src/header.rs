@@ -91,6 +91,10 @@ pub const NATS_PREFIX: &str = "Nats-";
 /// What every header of ours begins with.
 pub const SORTIE_PREFIX: &str = "Sortie-";
 
+/// What a name begins with that stands for what cannot be read of a message's headers. No header has such a name: there is
+/// a blank in it.
+const UNREADABLE: &str = "unreadable: ";
+
 /// Headers in order; a name may stand more than once, the first value counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(String, String)>);
@@ -162,6 +166,16 @@ impl Headers {
         Self(self.0.iter().filter(|(name, _)| is_kept(name)).cloned().collect())
     }
 
+    /// Notes that these are not all: the rest cannot be read, and why.
+    pub fn mark_unreadable(&mut self, why: &str) {
+        self.push(format!("{UNREADABLE}{why}"), "");
+    }
+
+    /// Why these are not all, where they are only what could be read. [`check`](Self::check) refuses them.
+    pub fn unreadable(&self) -> Option<&str> {
+        self.0.iter().find_map(|(name, _)| name.strip_prefix(UNREADABLE))
+    }
+
     /// Checks the bound of all headers together, and that none of them breaks out of its line.
     ///
     /// # Errors
@@ -222,5 +236,15 @@ mod tests {
         assert!(headers.check().unwrap_err().contains("forbidden"));
         headers.set("X", "fine");
         assert_eq!(headers.check(), Ok(()));
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_told_and_refused() {
+        let mut headers = Headers::new();
+        headers.set("Sortie-Status", "completed");
+        assert_eq!(headers.unreadable(), None);
+        headers.mark_unreadable("not UTF-8");
+        assert_eq!(headers.unreadable(), Some("not UTF-8"));
+        assert!(headers.check().unwrap_err().contains("unreadable: not UTF-8"));
     }
 }

@@ -37,6 +37,9 @@ pub enum RunFact {
     Pause,
     /// Go on: `resume`.
     Resume,
+    /// The message with this sequence is in this log too, but nobody was told: its headers cannot be read.
+    /// `unreadable.<sequence>`.
+    Unreadable(u64),
 }
 
 /// A timer of a run, one token.
@@ -64,6 +67,7 @@ impl RunFact {
             ["cancel"] => Some(Self::Cancel),
             ["pause"] => Some(Self::Pause),
             ["resume"] => Some(Self::Resume),
+            ["unreadable", sequence] => Some(Self::Unreadable(number(sequence)?)),
             _ => None,
         }
     }
@@ -79,6 +83,7 @@ impl fmt::Display for RunFact {
             Self::Cancel => f.write_str("cancel"),
             Self::Pause => f.write_str("pause"),
             Self::Resume => f.write_str("resume"),
+            Self::Unreadable(sequence) => write!(f, "unreadable.{sequence}"),
         }
     }
 }
@@ -190,10 +195,11 @@ mod tests {
             (RunFact::Cancel, "cancel"),
             (RunFact::Pause, "pause"),
             (RunFact::Resume, "resume"),
+            (RunFact::Unreadable(17), "unreadable.17"),
         ] {
             assert_eq!((fact.to_string().as_str(), RunFact::parse(name)), (name, Some(fact)));
         }
-        for none in ["", "start", "timer.a~07", "timer.a~1.fired.x", "signal", "step.a.0.outcome"] {
+        for none in ["", "start", "timer.a~07", "timer.a~1.fired.x", "unreadable.07", "signal", "step.a.0.outcome"] {
             assert_eq!(RunFact::parse(none), None, "{none}");
         }
     }

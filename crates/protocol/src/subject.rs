@@ -324,8 +324,8 @@ pub mod filter {
     }
 
     /// Every fact that may come before its run has started, or after it has ended.
-    pub fn run_strays(namespace: &Namespace) -> [String; 6] {
-        ["signal.*", "cancel", "pause", "resume", "timer.*.fired", "step.*.*.outcome"]
+    pub fn run_strays(namespace: &Namespace) -> [String; 7] {
+        ["signal.*", "cancel", "pause", "resume", "timer.*.fired", "step.*.*.outcome", "unreadable.*"]
             .map(|fact| format!("{namespace}.run.*.*.{fact}"))
     }
 

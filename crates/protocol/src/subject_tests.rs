@@ -12,6 +12,7 @@ fn any_fact(step: impl Strategy<Value = StepName> + Clone) -> impl Strategy<Valu
     prop_oneof![
         prop::sample::select(vec![RunFact::Started, RunFact::Cancel, RunFact::Pause, RunFact::Resume]),
         step.prop_map(RunFact::Signal),
+        any::<u64>().prop_map(RunFact::Unreadable),
         timer.clone().prop_map(RunFact::Timer),
         timer.prop_map(RunFact::TimerFired),
     ]

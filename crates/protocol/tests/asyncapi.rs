@@ -52,6 +52,7 @@ fn subjects() -> Vec<Subject> {
         RunFact::Cancel,
         RunFact::Pause,
         RunFact::Resume,
+        RunFact::Unreadable(1),
     ];
     all.extend(facts.map(|fact| Subject::Run { run: RunId::parse("r").unwrap(), fact }));
     all.extend(Lane::ALL.map(|lane| Subject::Request { lane, capability: capability.clone() }));

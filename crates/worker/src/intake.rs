@@ -241,6 +241,8 @@ impl Intake {
                 }
             }
             PullEvent::Alive { tag } => self.feeds.alive(tag, Instant::now()),
+            // An inbox over the connection of everything else does not say so: the link does.
+            PullEvent::Broke => {}
             PullEvent::Ended { tag, end } => match (self.feeds.ended(tag), end) {
                 (Some(feed), PullEnd::Gone) => self.feeds.is_gone(feed, Instant::now()),
                 (Some(_), PullEnd::Dropped(reason)) => tracing::debug!(reason, "pull dropped by the server"),

@@ -15,3 +15,4 @@ mod site;
 mod sleeping;
 mod strange;
 mod told;
+mod unreadable;

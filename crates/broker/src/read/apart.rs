@@ -8,7 +8,10 @@ use std::{
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::Page;
-use crate::{Connection, error::Error};
+use crate::{
+    Connection,
+    error::{Error, Kind},
+};
 
 /// Places that are remembered; past that they are found again by breaking the connection.
 const REMEMBERED_MAX: usize = 1_000;
@@ -28,9 +31,19 @@ impl Apart {
         if let Some(connection) = current.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(connection.clone());
         }
-        let connection = origin.another().await?;
+        let connection = origin.another().await.map_err(|error| match error.kind() {
+            // The broker is away for a while, as where there is a connection already: nothing says that it stays away.
+            Kind::Unreachable => Error::new(Kind::TimedOut, error.to_string()),
+            _ => error,
+        })?;
         *current = Some(connection.clone());
         Ok(connection)
+    }
+
+    /// Leaves a connection that does not answer: the next one is another.
+    pub(super) async fn leave(&self, silent: &Connection) {
+        let mut current = self.current.lock().await;
+        current.take_if(|connection| connection.is_same(silent));
     }
 
     /// Whether what lies from here on is known to break the connection.

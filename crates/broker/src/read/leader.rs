@@ -112,7 +112,7 @@ fn read_block(block: &[u8]) -> (Headers, bool) {
     strip(&mut headers);
     let is_readable = fault.is_none();
     if let Some(fault) = fault {
-        headers.push(format!("unreadable: {fault}"), "");
+        headers.mark_unreadable(&fault);
     }
     (headers, is_readable)
 }
@@ -142,6 +142,7 @@ mod tests {
             let shown = String::from_utf8_lossy(block);
             assert_eq!(found, is_readable, "{shown}");
             assert_eq!(headers.check().is_ok(), is_readable, "{shown}");
+            assert_eq!(headers.unreadable().is_none(), is_readable, "{shown}");
             assert_eq!(headers.get("X-Tenant").is_some(), !block.is_empty(), "{shown}");
             assert_eq!(headers.get("Nats-Subject"), None, "{shown}");
         }

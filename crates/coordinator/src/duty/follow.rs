@@ -22,7 +22,8 @@ pub(crate) trait Handler: Send + Sync + 'static {
     /// Its name in logs.
     const NAME: &'static str;
 
-    /// Handles one, to its acknowledgement. Whatever is dropped half way is delivered again.
+    /// Handles one, to its acknowledgement. Whatever is dropped half way is delivered again. Its headers may be such that
+    /// nobody can read them, see [`Delivery::unreadable`].
     fn handle(&self, delivery: &Delivery) -> impl Future<Output = ()> + Send;
 }
 
@@ -49,7 +50,7 @@ pub(crate) async fn keep<H: Handler>(handler: H, post: Post, consumer: Consumer,
 
 async fn follow<H: Handler>(handler: &H, post: &Post, consumer: &Consumer) -> Result<(), Error> {
     topology::ensure_consumer(&post.connection, consumer).await?;
-    let mut inbox = PullInbox::open(&post.connection).await?;
+    let mut inbox = PullInbox::open_apart(&post.connection, std::slice::from_ref(consumer), &post.reader).await?;
     for tag in 1.. {
         inbox.pull(consumer, PULL, tag).await?;
         loop {
@@ -65,6 +66,7 @@ async fn follow<H: Handler>(handler: &H, post: &Post, consumer: &Consumer) -> Re
                     return Ok(());
                 }
                 Some(PullEvent::Ended { tag: ended, .. }) if ended == tag => break,
+                Some(PullEvent::Broke) => break,
                 Some(PullEvent::Ended { .. } | PullEvent::Alive { .. }) => {}
                 None => return Ok(()),
             }

@@ -102,7 +102,8 @@ impl Triggers {
         let consumer = triggers_consumer(self.post.namespace());
         let first = first.max(self.acknowledged().await?);
         topology::ensure_consumer_from(&self.post.connection, &consumer, first + 1).await?;
-        let mut inbox = PullInbox::open(&self.post.connection).await?;
+        let mut inbox =
+            PullInbox::open_apart(&self.post.connection, std::slice::from_ref(&consumer), &self.post.reader).await?;
         for tag in 1.. {
             // One that waits, and with what it brings whatever else is there.
             let events =
@@ -201,6 +202,11 @@ impl Triggers {
         if meant.is_empty() {
             return Ok(());
         }
+        if let Some(why) = delivery.unreadable() {
+            tracing::error!(event = %delivery.sequence, why, "triggers do nothing for this event: its headers cannot be read");
+            self.post.metrics.triggers.with_label_values(&["failed"]).inc_by(meant.len() as u64);
+            return Ok(());
+        }
         let event = self.event(topic, delivery).await?;
         let identity = trigger::identity(&delivery.message.headers, delivery.sequence);
         for (name, trigger) in meant {
@@ -295,6 +301,8 @@ async fn pull(
                 return Ok(matches!(end, PullEnd::Empty | PullEnd::Expired).then_some(brought));
             }
             Some(PullEvent::Ended { .. } | PullEvent::Alive { .. }) => {}
+            // What it had not brought by then comes again.
+            Some(PullEvent::Broke) => return Ok(Some(brought)),
             None => return Ok(None),
         }
     }

@@ -55,10 +55,16 @@ impl Turn {
             self.ack().await;
             return Ok(());
         }
-        let Some(log) = &self.log else { return Ok(()) };
+        let told = self.told_unreadable();
+        let Some(log) = &mut self.log else { return Ok(()) };
+        if let Some(told) = told {
+            // It was acknowledged before anybody carried out what it led to.
+            log.done_through = log.done_through.min(told.saturating_sub(1));
+        }
         if !log.state.is_started() {
             return self.wait_or_purge().await;
         }
+        let log = &*log;
         let is_over = Carrier { means: &self.means, term: &self.term, log }.carry_out().await?;
         if is_over {
             self.log = None;
@@ -81,6 +87,18 @@ impl Turn {
         }
         self.log = Log::load(&self.means, &self.run, self.partition, through, self.ack_floor).await?;
         Ok(self.log.is_some())
+    }
+
+    /// The first message that one of the events tells of because nobody can read it.
+    fn told_unreadable(&self) -> Option<u64> {
+        let told = self.events.iter().filter_map(|event| {
+            let stored = StoredFact::parse(self.means.post.namespace(), &event.message.subject)?;
+            match RunFact::parse(&stored.name)? {
+                RunFact::Unreadable(sequence) => Some(sequence),
+                _ => None,
+            }
+        });
+        told.min()
     }
 
     async fn fold_into(&self, log: &mut Log) -> Result<bool, Error> {

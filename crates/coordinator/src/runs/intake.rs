@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use broker::{Connection, Delivery, Error, Kind, PullEnd, PullEvent, PullInbox, PullRequest, topology};
+use broker::{Delivery, Error, Kind, PullEnd, PullEvent, PullInbox, PullRequest, topology};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use protocol::topology::Consumer;
+
+use crate::post::Post;
 
 /// Deliveries of one consumer that are handled at once.
 const AT_ONCE: usize = 64;
@@ -27,14 +29,14 @@ struct Feed<'a> {
 
 /// Hands over what these consumers bring, each as if it were alone, until they have to be asked anew. What is in hand when this
 /// is dropped is delivered again.
-pub(super) async fn follow<F>(connection: &Connection, consumers: &[Consumer], handle: F) -> Result<(), Error>
+pub(super) async fn follow<F>(post: &Post, consumers: &[Consumer], handle: F) -> Result<(), Error>
 where
     F: Fn(Delivery) -> BoxFuture<'static, ()> + Send,
 {
     for consumer in consumers {
-        topology::ensure_consumer(connection, consumer).await?;
+        topology::ensure_consumer(&post.connection, consumer).await?;
     }
-    let mut inbox = PullInbox::open(connection).await?;
+    let mut inbox = PullInbox::open_apart(&post.connection, consumers, &post.reader).await?;
     let mut feeds: Vec<Feed<'_>> = consumers.iter().map(Feed::new).collect();
     let mut jobs: FuturesUnordered<BoxFuture<'static, usize>> = FuturesUnordered::new();
     let mut tag = 0;
@@ -65,6 +67,7 @@ where
                 Some(PullEvent::Alive { tag }) => {
                     feeds.iter_mut().filter(|feed| feed.tag == tag).for_each(|feed| feed.heard_at = Instant::now());
                 }
+                Some(PullEvent::Broke) => feeds.iter_mut().for_each(|feed| feed.asked = 0),
                 None => return Ok(()),
             },
             Some(index) = jobs.next(), if !jobs.is_empty() => feeds[index].in_hand -= 1,

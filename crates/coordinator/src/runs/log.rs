@@ -173,6 +173,12 @@ impl Log {
         if event.sequence <= self.state.last_sequence() {
             return Ok(self.folded.binary_search(&event.sequence).is_ok());
         }
+        // What it tells of could be delivered to nobody.
+        if let Some(RunFact::Unreadable(told)) = RunFact::parse(name)
+            && self.folded.binary_search(&told).is_err()
+        {
+            return Ok(false);
+        }
         let (headers, body) = (Cow::Borrowed(&event.message.headers), Cow::Borrowed(&*event.message.body));
         let (sequence, at) = (event.sequence, event.published_at);
         self.fold(means, Piece { name: name.into(), sequence, at, headers, body }).await?;

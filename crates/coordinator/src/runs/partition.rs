@@ -10,7 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker::{Connection, Delivery, Error, Kind, PinnedPull, PullEnd, PullEvent, PullInbox, topology};
+use broker::{Connection, Delivery, Error, Kind, PinnedPull, PullEnd, PullEvent, PullInbox, Reader, topology};
+use bytes::Bytes;
 use protocol::topology::{Consumer, RunPace};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,10 @@ const BATCH: usize = 200;
 /// What may be in hand of one partition; above it only as much is asked for as keeps the pin.
 const HAND_MAX: usize = 2_000;
 const HAND_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// How long the first pull over another connection waits. What was proved last was sent up to `expires` and `pulled_every` ago,
+/// and with as long a pull as usual the fence would fall before that one is proved.
+const PROVED_WITHIN: Duration = Duration::from_millis(50);
 
 /// The wait before another inbox is opened, whatever ended the last one.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -59,16 +64,21 @@ pub(super) struct Post {
 /// The task of one partition.
 pub(super) struct Partition {
     connection: Connection,
+    reader: Reader,
     consumer: Consumer,
     pace: RunPace,
     post: Arc<Post>,
     /// As many as may be in hand: the bound is asked for, not waited for.
     deciding: mpsc::UnboundedSender<Told>,
+    /// Takes what nobody can read: it is no event of a term.
+    unreadable: mpsc::Sender<Delivery>,
     term: Option<Term>,
     pin: Option<String>,
     pulls: VecDeque<Pull>,
     tag: u64,
     pulled_at: Option<Instant>,
+    /// Whether the next pull is to prove itself soon: those before it are lost.
+    proves_soon: bool,
 }
 
 /// A pull that has not ended.
@@ -94,22 +104,27 @@ impl Post {
 impl Partition {
     pub(super) fn new(
         connection: &Connection,
+        reader: &Reader,
         consumer: Consumer,
         pace: RunPace,
         post: Arc<Post>,
         deciding: mpsc::UnboundedSender<Told>,
+        unreadable: mpsc::Sender<Delivery>,
     ) -> Self {
         Self {
             connection: connection.clone(),
+            reader: reader.clone(),
             consumer,
             pace,
             post,
             deciding,
+            unreadable,
             term: None,
             pin: None,
             pulls: VecDeque::new(),
             tag: 0,
             pulled_at: None,
+            proves_soon: false,
         }
     }
 
@@ -128,8 +143,8 @@ impl Partition {
     /// Until the inbox ends, the consumer is gone, or the partition is given up.
     async fn follow(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         topology::ensure_consumer(&self.connection, &self.consumer).await?;
-        let mut inbox = PullInbox::open(&self.connection).await?;
-        let link = self.connection.link();
+        let mut inbox =
+            PullInbox::open_apart(&self.connection, std::slice::from_ref(&self.consumer), &self.reader).await?;
         let post = Arc::clone(&self.post);
         self.pulls.clear();
         self.pulled_at = None;
@@ -138,7 +153,7 @@ impl Partition {
             self.notice_fall();
             let now = Instant::now();
             // What is sent while there is no connection would arrive all at once when there is one.
-            if self.wants(now) && link.borrow().is_up {
+            if self.wants(now) && inbox.is_up() {
                 self.pull(&inbox, now).await?;
             }
             if now >= extend_at {
@@ -188,7 +203,8 @@ impl Partition {
     async fn pull(&mut self, inbox: &PullInbox, now: Instant) -> Result<(), Error> {
         self.tag += 1;
         let batch = if self.has_room() { BATCH } else { 1 };
-        let request = PinnedPull { batch, expires: self.pace.expires, pin: self.pin.as_deref() };
+        let expires = if std::mem::take(&mut self.proves_soon) { PROVED_WITHIN } else { self.pace.expires };
+        let request = PinnedPull { batch, expires, pin: self.pin.as_deref() };
         inbox.pull_pinned(&self.consumer, request, self.tag).await?;
         // Whose end was lost is not waited for.
         self.pulls.retain(|pull| now.saturating_duration_since(pull.sent) < 5 * self.pace.expires);
@@ -199,8 +215,15 @@ impl Partition {
 
     fn heard(&mut self, event: PullEvent) -> Option<PullEnd> {
         match event {
+            PullEvent::Delivered(delivery) if delivery.unreadable().is_some() => self.cannot_read(*delivery),
             PullEvent::Delivered(delivery) => self.delivered(Arc::from(delivery)),
             PullEvent::Alive { .. } => {}
+            PullEvent::Broke => {
+                // The pin lasts beyond its connection, for whoever names it: another pull goes out at once.
+                self.pulls.clear();
+                self.pulled_at = None;
+                self.proves_soon = true;
+            }
             PullEvent::Ended { tag, end } => {
                 let index = self.pulls.iter().position(|pull| pull.tag == tag);
                 let pull = index.and_then(|index| self.pulls.remove(index));
@@ -241,6 +264,15 @@ impl Partition {
         }
     }
 
+    /// It came without a pin, and maybe to a partition that is not ours: it proves nothing and belongs to no term.
+    fn cannot_read(&mut self, mut delivery: Delivery) {
+        delivery.message.body = Bytes::new();
+        // Where there is no room, it comes again.
+        if self.unreadable.try_send(delivery).is_err() {
+            tracing::debug!(consumer = self.consumer.name, "more that cannot be read than can be told");
+        }
+    }
+
     /// A fence that has fallen, because this process stood still or the broker did not answer, is a partition lost.
     fn notice_fall(&mut self) {
         if self.term.as_ref().is_some_and(|term| !term.lasts()) {
@@ -274,7 +306,7 @@ impl Partition {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             self.post.fence.fall();
-            if let Err(error) = topology::unpin_consumer(&self.connection, &self.consumer).await {
+            if let Err(error) = inbox.unpin(&self.consumer).await {
                 tracing::debug!(consumer = self.consumer.name, %error, "pin not given back; it runs out");
             }
         }

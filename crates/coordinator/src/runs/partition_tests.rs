@@ -1,4 +1,7 @@
-use std::time::Duration;
+use std::{
+    io::{Read, Write},
+    time::Duration,
+};
 
 use broker::{Options, Outgoing, Publisher, Reader, task};
 use embedded::Server;
@@ -23,6 +26,7 @@ struct Site {
 struct Member {
     post: Arc<Post>,
     told: mpsc::UnboundedReceiver<Told>,
+    unreadable: mpsc::Receiver<Delivery>,
     connection: Connection,
     _task: task::Owned<()>,
 }
@@ -50,13 +54,48 @@ impl Site {
         run_consumer(&Namespace::default(), self.partition)
     }
 
+    /// Waits until the broker has heard of every acknowledgement: they do not come over the connection of the pulls.
+    async fn is_acknowledged(&self) {
+        let consumer = self.consumer();
+        let waiting = async {
+            while topology::consumer_state(&self.connection, &consumer.stream, &consumer.name)
+                .await
+                .unwrap()
+                .ack_pending
+                > 0
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(BOUND, waiting).await.unwrap();
+    }
+
     async fn member(&self) -> Member {
         let connection = open(&self.server).await;
         let post = Post::new(&run_pace());
         let (sender, told) = mpsc::unbounded_channel();
-        let partition = Partition::new(&connection, self.consumer(), run_pace(), Arc::clone(&post), sender);
+        let (reader, (found, unreadable)) = (Reader::apart(&connection), mpsc::channel(10));
+        let (consumer, shared) = (self.consumer(), Arc::clone(&post));
+        let partition = Partition::new(&connection, &reader, consumer, run_pace(), shared, sender, found);
         let _task = task::spawn("partition", partition.keep(CancellationToken::new()));
-        Member { post, told, connection, _task }
+        Member { post, told, unreadable, connection, _task }
+    }
+
+    /// Publishes a block of headers as it is.
+    fn plant(&self, block: &[u8]) {
+        let mut stream = std::net::TcpStream::connect(self.server.url().trim_start_matches("nats://")).unwrap();
+        stream.set_read_timeout(Some(BOUND)).unwrap();
+        let mut message = b"CONNECT {\"verbose\":false,\"headers\":true}\r\n".to_vec();
+        message.extend(format!("HPUB fleet.run.order-1.signal.tick {0} {0}\r\n", block.len()).bytes());
+        message.extend(block.iter().chain(b"\r\nPING\r\n"));
+        stream.write_all(&message).unwrap();
+        let mut answers = String::new();
+        let mut some = [0; 4_096];
+        while !answers.contains("PONG") {
+            let count = stream.read(&mut some).unwrap();
+            answers += &String::from_utf8_lossy(&some[..count]);
+            assert!(count > 0 && !answers.contains("-ERR"), "{answers}");
+        }
     }
 }
 
@@ -125,6 +164,7 @@ async fn a_fence_falls_when_the_broker_is_silent_and_another_term_begins_when_it
     let mut site = Site::start().await;
     let mut member = site.member().await;
     let (term, _) = member.take().await;
+    site.is_acknowledged().await;
     site.server.pause().unwrap();
     let began = Instant::now();
     until("the fence falls", || !term.lasts()).await;
@@ -158,4 +198,30 @@ async fn who_steps_back_leaves_the_partition_to_another() {
     until("it asks again", || !first.post.is_stepping_back.load(Ordering::Relaxed)).await;
     site.publish().await;
     assert_eq!(second.take().await.1, 3, "who has it keeps it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_comes_once_and_what_follows_comes_too() {
+    let site = Site::start().await;
+    let mut member = site.member().await;
+    let (first, _) = member.take().await;
+    let mut last = first.clone();
+    let blocks = [&b"NATS/1.0\r\nX: \xff\r\n\r\n"[..], b"NATS/1.0\r\nnonsense\r\n\r\n", b"NATS/1.0\r\nX: a\rb\r\n\r\n"];
+    for (number, block) in (2..).step_by(2).zip(blocks) {
+        site.plant(block);
+        site.publish().await;
+        let found = tokio::time::timeout(BOUND, member.unreadable.recv()).await.unwrap().unwrap();
+        assert_eq!((found.sequence, found.unreadable().is_some()), (number, true));
+        // Put off and taken all the same, as its sequence says.
+        found.nak(&member.connection, Duration::ZERO).await;
+        let (term, sequence) = member.take().await;
+        assert!(term.lasts() && sequence == number + 1, "{sequence}");
+        last = term;
+        found.ack(&member.connection).await;
+        site.is_acknowledged().await;
+    }
+    // None, unless this machine took most of two seconds to connect again.
+    println!("terms lost over three broken connections: {}", last.number() - first.number());
+    assert!(member.unreadable.try_recv().is_err());
+    assert_eq!(member.connection.link().borrow().generation, 1);
 }

@@ -122,7 +122,7 @@ async fn take(begin: Arc<Begin>, capability: Capability, workflow: WorkflowName,
     let consumers = Source::ALL.map(|source| worker_consumer(post.namespace(), &capability, source, replicas));
     let mut wait = AGAIN_AFTER;
     loop {
-        let followed = intake::follow(&post.connection, &consumers, |delivery| {
+        let followed = intake::follow(post, &consumers, |delivery| {
             let (begin, workflow) = (Arc::clone(&begin), workflow.clone());
             async move {
                 let arrival = Arrival::of_request(begin.means.post.namespace(), &workflow, &delivery);

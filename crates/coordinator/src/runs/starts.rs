@@ -57,7 +57,7 @@ impl Starts {
 
     async fn follow(&self) -> Result<(), Error> {
         let post = &self.begin.means.post;
-        intake::follow(&post.connection, &[starts_consumer(post.namespace())], |delivery| {
+        intake::follow(post, &[starts_consumer(post.namespace())], |delivery| {
             let begin = Arc::clone(&self.begin);
             async move {
                 let arrival = Arrival::of_start(begin.means.post.namespace(), &delivery);

@@ -20,8 +20,24 @@ impl Fact {
 }
 
 fn event(tail: &str, headers: &Headers, body: &[u8]) -> Result<Event, String> {
+    let unreadable = headers.unreadable().map(|why| format!("its headers cannot be read: {why}"));
     if let Some((step, item)) = step_outcome_of(tail) {
+        if let Some(why) = unreadable {
+            // It has the place where no other outcome of this request can be stored any more.
+            let failure = Failure::new(codes::INVALID_HEADER, format!("an outcome was stored, but {why}")).give_up();
+            let outcome = StepOutcome {
+                status: Status::Failed,
+                output: Payload::default(),
+                failure: Some(failure),
+                attempt: 1,
+                instance: None,
+            };
+            return Ok(Event::StepEnded { step, item, outcome: Box::new(outcome) });
+        }
         return Ok(Event::StepEnded { step, item, outcome: Box::new(outcome(headers, body)) });
+    }
+    if let Some(why) = unreadable {
+        return Err(why);
     }
     let Some(fact) = RunFact::parse(tail) else { return Err("a run's log has no such fact".to_owned()) };
     Ok(match fact {
@@ -35,6 +51,10 @@ fn event(tail: &str, headers: &Headers, body: &[u8]) -> Result<Event, String> {
         RunFact::Cancel => Event::CancelRequested { reason: reason(body) },
         RunFact::Pause => Event::PauseRequested,
         RunFact::Resume => Event::ResumeRequested,
+        RunFact::Unreadable(sequence) => {
+            let what = limits::truncate(&String::from_utf8_lossy(body), limits::FAILURE_MESSAGE_BYTES_MAX);
+            return Err(format!("message {sequence} has headers that cannot be read: {what}"));
+        }
     })
 }
 

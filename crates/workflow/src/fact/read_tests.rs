@@ -121,6 +121,23 @@ fn what_is_no_fact_says_so() {
 }
 
 #[test]
+fn headers_that_cannot_be_read_fail_a_step_and_change_nothing_else() {
+    let with = |status| [("Sortie-Status", status), ("unreadable: not UTF-8", "")];
+    for status in ["completed", "failed"] {
+        let outcome = outcome_of(&with(status), b"{\"n\":1}");
+        let failure = outcome.failure.unwrap();
+        assert_eq!((outcome.status, failure.code.as_str()), (Status::Failed, codes::INVALID_HEADER));
+        assert!(!failure.retryable && failure.message.contains("not UTF-8"), "{failure}");
+    }
+    for tail in ["started", "signal.go", "cancel", "pause", "resume", "timer.run.fired"] {
+        let Event::Unreadable { why, .. } = read(tail, &with("x"), b"1") else { panic!("{tail} was read") };
+        assert!(why.contains("not UTF-8"), "{why}");
+    }
+    let Event::Unreadable { why, .. } = read("unreadable.3", &[], b"cancel: not UTF-8") else { panic!("it was read") };
+    assert!(why.contains("message 3 ") && why.contains("cancel: not UTF-8"), "{why}");
+}
+
+#[test]
 fn a_beginning_is_read_with_what_it_leaves_out() {
     let body = json!({ "definition": { "workflow": "w" }, "input": { "value": 4 } }).to_string();
     let Event::Started(started) = read("started", &[], body.as_bytes()) else { panic!("it was not read") };

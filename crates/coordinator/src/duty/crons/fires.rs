@@ -95,6 +95,11 @@ impl follow::Handler for Fires {
         let Some(Subject::Fire(name)) = Subject::parse(self.post.namespace(), &delivery.message.subject) else {
             return delivery.ack(&self.post.connection).await;
         };
+        if let Some(why) = delivery.unreadable() {
+            // No schedule of ours fires such a one.
+            tracing::error!(cron = %name, why, "firing leads to no request: its headers cannot be read");
+            return delivery.ack(&self.post.connection).await;
+        }
         match self.let_through(&name, delivery).await {
             Ok(()) => delivery.ack(&self.post.connection).await,
             // It would be refused again.
