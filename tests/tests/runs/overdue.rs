@@ -67,9 +67,10 @@ async fn a_timer_that_the_broker_has_lost_is_set_again_when_it_is_overdue() -> R
     let began = Instant::now();
     let said = why(&site, started.run()).await?;
     assert!(said.contains("nap") && said.contains("waits"), "{said}");
-    site.has_fact(started.run(), "timer.nap~0.fired").await;
-    println!("it fired {:?} after it was lost, due after {NAP}", began.elapsed());
-    ended(&site, &started).await
+    // Not by its log: that goes with the run, sooner than it may be looked at.
+    ended(&site, &started).await?;
+    println!("it was over {:?} after its timer was lost, due after {NAP}", began.elapsed());
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
