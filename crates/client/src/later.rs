@@ -1,5 +1,7 @@
 //! What waits for its time: retries and delayed requests.
 
+use std::time::Duration;
+
 use protocol::{Capability, Lane, Request, RequestId, Subject, header, subject::filter, time::Timestamp};
 use serde::Serialize;
 
@@ -51,6 +53,34 @@ impl Client {
         }
         all.sort_by(|one, other| (one.due, &one.id).cmp(&(other.due, &other.id)));
         Ok(all)
+    }
+
+    /// What should have been tried `late` ago or longer and still waits, among the first `read_max` schedules; at most
+    /// `count_max`. No more than those are held, however many wait.
+    ///
+    /// # Errors
+    /// `StreamsMissing`, and what reading says.
+    pub async fn overdue(&self, late: Duration, read_max: usize, count_max: usize) -> Result<Vec<Scheduled>, Error> {
+        let stream = &self.names().requests;
+        let filter = filter::later(self.namespace());
+        let (mut overdue, mut read, mut from) = (Vec::new(), 0, Some(1));
+        while let Some(sequence) = from
+            && read < read_max
+            && overdue.len() < count_max
+        {
+            let page = match self.reader().page(stream, &filter, sequence, PAGE.min(read_max - read)).await {
+                Ok(page) => page,
+                Err(error) => return Err(self.explained(error, stream).await),
+            };
+            let now = self.now().await?;
+            let is_late = |due: Timestamp| (now - due).to_std().is_ok_and(|by| by > late);
+            read += page.messages.len();
+            let schedules = page.messages.iter().filter_map(|message| self.scheduled(message));
+            overdue.extend(schedules.filter(|schedule| schedule.due.is_some_and(is_late)));
+            from = page.next;
+        }
+        overdue.truncate(count_max);
+        Ok(overdue)
     }
 
     pub(crate) fn scheduled(&self, message: &broker::StoredMessage) -> Option<Scheduled> {

@@ -52,6 +52,7 @@ pub struct Patient {
     client: Client,
     names: Names,
     monitor: Option<Monitor>,
+    is_thorough: bool,
     streams: OnceCell<BTreeMap<String, Result<StreamFacts, broker::Error>>>,
     queues: OnceCell<Fact<Vec<Queue>>>,
     queues_again: OnceCell<Fact<Vec<Queue>>>,
@@ -67,6 +68,7 @@ impl Patient {
             names: Names::of(client.namespace()),
             client,
             monitor: None,
+            is_thorough: false,
             streams: OnceCell::new(),
             queues: OnceCell::new(),
             queues_again: OnceCell::new(),
@@ -81,6 +83,18 @@ impl Patient {
     pub fn with_monitor(mut self, monitor: Option<Monitor>) -> Self {
         self.monitor = monitor;
         self
+    }
+
+    /// Whatever is read is read to its end, however long that takes. Defaults to a bounded part of it.
+    #[must_use]
+    pub fn thoroughly(mut self) -> Self {
+        self.is_thorough = true;
+        self
+    }
+
+    /// How much is read of what `usual` messages are read of else.
+    pub(crate) fn read_max(&self, usual: usize) -> usize {
+        if self.is_thorough { usize::MAX } else { usual }
     }
 
     pub(crate) fn client(&self) -> &Client {

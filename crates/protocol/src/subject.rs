@@ -318,6 +318,11 @@ pub mod filter {
         format!("{namespace}.run.*.*.started")
     }
 
+    /// The first fact of every run of one partition that is alive.
+    pub fn runs_started_in(namespace: &Namespace, partition: u8) -> String {
+        format!("{namespace}.run.{partition}.*.started")
+    }
+
     /// The timers of all runs that have not fired.
     pub fn run_timers(namespace: &Namespace) -> String {
         format!("{namespace}.run.*.*.timer.*")

@@ -1,6 +1,7 @@
 //! `sortie audit`: the proof that nothing is lost, or where it is not.
 
 mod accepted;
+mod runs;
 mod structure;
 
 use std::path::PathBuf;

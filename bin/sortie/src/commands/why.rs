@@ -1,6 +1,6 @@
 //! `sortie why`: why a request has not been done, and what a run waits for.
 
-mod run;
+pub(super) mod run;
 
 use std::time::Duration;
 

@@ -44,6 +44,8 @@ pub(super) struct Prover<'a> {
     /// For how long outcomes and dead letters are kept; none where for ever.
     outcomes_kept: Option<Duration>,
     dead_kept: Option<Duration>,
+    /// Whether any stream has copies, which may be behind.
+    pub(super) is_replicated: bool,
     pub(super) delivered: Delivered,
     /// What was dropped of dead letters, once that is asked for.
     pub(super) drops: Option<Drops>,
@@ -56,17 +58,19 @@ impl<'a> Prover<'a> {
     /// answer instead.
     pub(super) async fn new(client: &'a Client, watch: &'a mut (dyn FnMut(Sight<'_>) + Send)) -> Result<Self, Error> {
         let names = client.names();
-        let mut kept = Vec::new();
+        let (mut kept, mut is_replicated) = (Vec::new(), false);
         for stream in [&names.outcomes, &names.dead, &names.requests, &names.unique, &names.runs] {
-            kept.push(
-                client.patiently(stream, || topology::stream_state(client.connection(), stream)).await?.stream.max_age,
-            );
+            let ask = || topology::stream_state(client.connection(), stream);
+            let found = client.patiently(stream, ask).await?.stream;
+            kept.push(found.max_age);
+            is_replicated |= found.replicas > 1;
         }
         Ok(Self {
             client,
             watch,
             outcomes_kept: kept[0],
             dead_kept: kept[1],
+            is_replicated,
             delivered: Delivered::new(),
             drops: None,
             proof: Proof::default(),
@@ -126,7 +130,9 @@ impl<'a> Prover<'a> {
         self.lines += some.len() as u64;
         let mut open = self.open(some)?;
         self.see_outcomes(&mut open).await?;
-        self.see_letters(&mut open).await?;
+        let failed = open.iter().filter(|(_, suspect)| suspect.failed_at.is_some());
+        let failed: Vec<RequestId> = failed.map(|(id, _)| id.clone()).collect();
+        self.see_letters(&mut open, &failed).await?;
         if !open.is_empty() {
             self.see_schedules(&mut open).await?;
             self.delivered = self.consumers().await?;
@@ -136,6 +142,15 @@ impl<'a> Prover<'a> {
         suspects.extend(open.into_values());
         (self.watch)(Sight::Looked { lines: self.lines, suspects: suspects.len() });
         Ok(())
+    }
+
+    /// Looks where requests go from the stream of requests, in this order. On one server that is the leader's word.
+    pub(super) async fn look_where_they_go(&mut self, open: &mut Open) -> Result<(), Error> {
+        self.see_own_sequences(open).await?;
+        self.see_runs(open).await?;
+        self.see_outcomes(open).await?;
+        let all: Vec<RequestId> = open.keys().cloned().collect();
+        self.see_letters(open, &all).await
     }
 
     fn open(&mut self, some: Vec<Accepted>) -> Result<Open, Error> {
@@ -202,10 +217,10 @@ impl<'a> Prover<'a> {
         self.found(place);
     }
 
-    async fn see_letters(&mut self, open: &mut Open) -> Result<(), Error> {
+    /// Those that have run out of age have no outcome any more, and may have a letter: these are kept for longer.
+    async fn see_letters(&mut self, open: &mut Open, wanted: &[RequestId]) -> Result<(), Error> {
         let namespace = self.client.namespace().clone();
-        let failed = open.iter().filter(|(_, suspect)| suspect.failed_at.is_some()).map(|(id, _)| id);
-        let subjects = subjects_of(failed, |id| filter::dead_of(&namespace, id));
+        let subjects = subjects_of(wanted.iter(), |id| filter::dead_of(&namespace, id));
         let mut seen = Vec::new();
         self.each_last(&self.client.names().dead, &subjects, &mut |message| {
             if let Some(Subject::Dead { id, .. }) = Subject::parse(&namespace, &message.subject) {
@@ -252,8 +267,8 @@ impl<'a> Prover<'a> {
 
     async fn see_runs(&mut self, open: &mut Open) -> Result<(), Error> {
         let namespace = self.client.namespace().clone();
-        let starts = open.iter().filter(|(_, suspect)| matches!(suspect.accepted.asked, Asked::Start(_)));
-        let runs = starts.filter_map(|(id, _)| RunId::parse(id.as_str()).ok());
+        // A request may start a run, too: where a workflow serves its capability.
+        let runs = open.keys().filter_map(|id| RunId::parse(id.as_str()).ok());
         let subjects: Vec<String> =
             runs.map(|run| subject::stored_run_fact(&namespace, None, &run, &RunFact::Started)).collect();
         let mut seen = Vec::new();

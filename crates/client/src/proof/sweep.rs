@@ -7,6 +7,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use protocol::{
     Origin, RequestId, RunFact, RunId, Subject,
     accepted::Asked,
+    run::ended_topic,
     subject::{self, filter},
 };
 
@@ -57,7 +58,11 @@ impl Prover<'_> {
                 tokio::time::sleep(READINGS_APART).await;
             }
             is_read = self.sweep(&mut open).await?;
-            self.ask_leaders(&mut open).await?;
+            self.look_where_they_go(&mut open).await?;
+            // One by one, which is slow: for those alone that a copy which is behind may not have.
+            if self.is_replicated {
+                self.ask_leaders(&mut open).await?;
+            }
         }
         for suspect in open.into_values() {
             self.judge(suspect, is_read).await?;
@@ -68,6 +73,10 @@ impl Prover<'_> {
     async fn judge(&mut self, suspect: Suspect, is_read: bool) -> Result<(), Error> {
         if suspect.failed_at.is_some() && self.is_dropped(&suspect).await? {
             self.found(Place::Dropped);
+            return Ok(());
+        }
+        if suspect.failed_at.is_some() && self.was_run(&suspect.accepted.id).await? {
+            self.found(Place::Failed);
             return Ok(());
         }
         if self.is_too_old(&suspect).await? {
@@ -81,6 +90,15 @@ impl Prover<'_> {
             (true, None) => Fault::Lost { accepted },
         });
         Ok(())
+    }
+
+    /// A run that fails leaves no dead letter, whatever it was asked for as.
+    async fn was_run(&self, id: &RequestId) -> Result<bool, Error> {
+        let Ok(run) = RunId::parse(id.as_str()) else { return Ok(false) };
+        let events = &self.client.names().events;
+        let place = subject::event(self.client.namespace(), &ended_topic(None, None, Some(&run)));
+        let found = self.client.patiently(events, || self.client.reader().last_at_leader(events, &place)).await?;
+        Ok(found.is_some())
     }
 
     async fn is_dropped(&mut self, suspect: &Suspect) -> Result<bool, Error> {

@@ -25,6 +25,9 @@ use crate::{
 /// Schedules that are looked at.
 const SCHEDULES_MAX: usize = 1_000;
 
+/// Those that are overdue and counted.
+const OVERDUE_MAX: usize = 1_000;
+
 /// How late a schedule must be: the broker may be firing it.
 const OVERDUE_BY: Duration = Duration::from_secs(5);
 
@@ -208,13 +211,11 @@ async fn named(patient: &Patient, queue: &Queue) -> Vec<RequestId> {
 /// The broker forgets a schedule whose firing failed once.
 pub(super) async fn overdue(patient: &Patient) -> Found {
     let now = patient.now().await?;
-    let waiting = patient.client().later(SCHEDULES_MAX).await?;
+    let waiting = patient.client().overdue(OVERDUE_BY, patient.read_max(SCHEDULES_MAX), OVERDUE_MAX).await?;
     let mut late: BTreeMap<Option<&Capability>, Vec<(&RequestId, Duration)>> = BTreeMap::new();
     for schedule in &waiting {
         let by = schedule.due.and_then(|due| (now - due).to_std().ok()).unwrap_or_default();
-        if by > OVERDUE_BY {
-            late.entry(schedule.capability.as_ref()).or_default().push((&schedule.id, by));
-        }
+        late.entry(schedule.capability.as_ref()).or_default().push((&schedule.id, by));
     }
     if late.is_empty() {
         return Ok(Vec::new());

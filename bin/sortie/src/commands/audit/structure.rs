@@ -1,25 +1,51 @@
-//! Of what is there now: what the doctor says of it.
+//! Of what is there now: what the doctor says of it, and what each run says of itself.
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
-use doctor::{CHECKS, Patient, Severity, examine_some};
+use doctor::{CHECKS, Patient, Report, Severity, examine_some};
 use process::{ExitCode, Problem};
+use serde::Serialize;
 
-use crate::{commands::doctor as telling, session::Session};
+use super::runs::{self, Runs};
+use crate::{commands::doctor as telling, meter::Meter, session::Session};
 
 /// The checks of which each is part of the proof. What is known of nothing proves nothing.
-const PARTS: [&str; 5] = ["streams", "limits", "given-up", "overdue", "cron"];
+const PARTS: [&str; 8] = ["streams", "limits", "given-up", "overdue", "timers", "run-owners", "cron", "dead-marks"];
 
 /// How long each may take: whole streams are read.
-const WITHIN: Duration = Duration::from_secs(600);
+const WITHIN: Duration = Duration::from_secs(3_600);
+
+/// What was proved, and what was not.
+#[derive(Serialize)]
+struct Structure {
+    proved: bool,
+    #[serde(flatten)]
+    report: Report,
+    runs: Runs,
+}
 
 pub(super) async fn prove(session: &Session) -> Result<ExitCode, Problem> {
-    let patient = Patient::new(session.client().await?.clone());
+    let client = session.client().await?;
+    let patient = Patient::new(client.clone()).thoroughly();
     let checks = CHECKS.iter().filter(|check| PARTS.contains(&check.name));
-    let report = examine_some(&patient, checks, WITHIN).await;
-    let is_proved = report.findings.iter().all(|finding| finding.severity == Severity::Ok);
-    session.output().show(&report, || telling::told(session.output(), &report, true))?;
-    Ok(if is_proved { ExitCode::Done } else { ExitCode::WorkFailed })
+    let meter = Meter::new("auditing", None);
+    let (report, runs) = tokio::join!(examine_some(&patient, checks, WITHIN), runs::ask(client, &meter));
+    drop(meter);
+    let runs = runs?;
+    let is_well = report.findings.iter().all(|finding| finding.severity == Severity::Ok);
+    let structure = Structure { proved: is_well && runs.mute == 0, report, runs };
+    session.output().show(&structure, || {
+        let mut text = telling::told(session.output(), &structure.report, true);
+        for mute in &structure.runs.named {
+            let _ = writeln!(text, "MUTE run {}: {}", mute.run, mute.why);
+        }
+        let verdict = if structure.proved { "proved: nothing is stuck" } else { "not proved" };
+        text + &format!(
+            "{} alive, {} of them cannot say what they wait for\n{verdict}\n",
+            structure.runs.alive, structure.runs.mute
+        )
+    })?;
+    Ok(if structure.proved { ExitCode::Done } else { ExitCode::WorkFailed })
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ const NAMED_MAX: usize = 20;
 /// Something that a run waits for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "for", rename_all = "snake_case")]
-enum Wait {
+pub(in crate::commands) enum Wait {
     /// A moment.
     Timer {
         step: StepName,
@@ -164,7 +164,7 @@ fn wait_line(run: &RunId, wait: &Wait) -> String {
 }
 
 /// Everything that a run waits for.
-fn waits(view: &View) -> Vec<Wait> {
+pub(in crate::commands) fn waits(view: &View) -> Vec<Wait> {
     if matches!(view.status, RunStatus::Ended(_)) {
         return Vec::new();
     }
