@@ -58,6 +58,7 @@ enum Command {
     Doctor(commands::doctor::DoctorArgs),
     Audit(commands::audit::AuditArgs),
     Check(commands::check::CheckArgs),
+    Bench(commands::bench::BenchArgs),
     Topology(commands::topology::TopologyArgs),
     Process(commands::process::ProcessCommand),
     Completions(commands::completions::CompletionsArgs),
@@ -113,6 +114,7 @@ impl Cli {
                 Command::Why(args) => commands::why::run(args, &session).await,
                 Command::Cancel(args) => commands::cancel::run(args, &session).await,
                 Command::Agents(args) => commands::agents::run(args, &session).await,
+                Command::Bench(args) => commands::bench::run(args, &session).await,
                 Command::Breaker(args) => commands::breaker::run(args, &session).await,
                 Command::Queues(args) => commands::queues::run(args, &session).await,
                 Command::Logs(args) => commands::logs::run(args, &session).await,
@@ -142,7 +144,7 @@ impl Command {
         let program = Program::command("sortie", VERSION);
         match self {
             // A live screen gives the terminal back first.
-            Self::Up(_) | Self::Demo(_) | Self::Top(_) => program.hurrying(),
+            Self::Up(_) | Self::Demo(_) | Self::Top(_) | Self::Bench(_) => program.hurrying(),
             _ => program,
         }
     }

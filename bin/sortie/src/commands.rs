@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod audit;
+pub(crate) mod bench;
 pub(crate) mod breaker;
 pub(crate) mod cancel;
 pub(crate) mod check;

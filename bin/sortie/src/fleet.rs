@@ -8,7 +8,7 @@
 pub(crate) mod agents;
 mod server;
 
-use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use broker::Connection;
 use client::Client;
@@ -127,6 +127,22 @@ impl Fleet {
         [killed, name]
     }
 
+    /// The processes that run, by name.
+    pub(crate) fn processes(&self) -> BTreeMap<String, u32> {
+        let children = self.keepers().filter_map(|keeper| Some((keeper.name().to_owned(), keeper.pid()?)));
+        children.chain(self.server.pid().map(|pid| ("nats-server".to_owned(), pid))).collect()
+    }
+
+    /// Ends every agent in good order; others may be added afterwards.
+    pub(crate) async fn end_agents(&self) {
+        for agent in &self.agents {
+            agent.end(AGENT_GRACE);
+        }
+        for agent in &self.agents {
+            agent.ended().await;
+        }
+    }
+
     fn keepers(&self) -> impl Iterator<Item = &Keeper> {
         self.agents.iter().chain(&self.coordinators)
     }
@@ -180,12 +196,7 @@ impl Fleet {
     }
 
     async fn end(&self) {
-        for agent in &self.agents {
-            agent.end(AGENT_GRACE);
-        }
-        for agent in &self.agents {
-            agent.ended().await;
-        }
+        self.end_agents().await;
         for coordinator in &self.coordinators {
             coordinator.end(COORDINATOR_GRACE);
         }
@@ -250,6 +261,10 @@ impl Children {
             Run::Files(args) => {
                 let args = args.iter().map(OsString::from);
                 self.ourselves(&name, [OsString::from("agent-files")].into_iter().chain(slots_flag).chain(args))
+            }
+            Run::Bench { capabilities } => {
+                let args = ["agent-bench".into(), "--capabilities".into(), capabilities.to_string().into()];
+                self.ourselves(&name, args.into_iter().chain(slots_flag))
             }
             Run::Program(program, args) => {
                 let mut spec = self.spec(name, program.clone(), args.iter().map(OsString::from).collect());

@@ -111,7 +111,8 @@ impl Session {
         self.connection.get_or_try_init(|| Connection::open(self.options())).await
     }
 
-    fn options(&self) -> broker::Options {
+    /// How it is connected to.
+    pub(crate) fn options(&self) -> broker::Options {
         broker::Options { connect_within: CONNECT_WITHIN, ..self.process.settings.connection.options("sortie") }
     }
 

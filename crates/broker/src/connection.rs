@@ -119,6 +119,16 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// The client library's own client, for a yardstick that must hold none of our code.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but it tries once.
+    pub async fn bare(options: &Options) -> Result<Client, Error> {
+        let prepared = connect_options(options)?;
+        let connected = prepared.connect(options.servers.clone()).await;
+        connected.map_err(|error| Error::new(Kind::Unreachable, error.to_string()))
+    }
+
     /// Connects, trying again until `connect_within` has passed.
     ///
     /// # Errors

@@ -37,6 +37,9 @@ enum Which {
     /// An agent that examines and lists files
     #[command(after_help = agent_files::EXAMPLES)]
     AgentFiles(agent_files::Args),
+    /// The agent that `sortie bench` asks: it answers with what it was given
+    #[command(after_help = bench::agent::EXAMPLES)]
+    AgentBench(bench::agent::Args),
     /// Ask a process on this machine how it is, where --metrics or SORTIE_METRICS says; for health checks of containers
     Health {
         /// Ask whether it takes work, not only whether it lives
@@ -57,6 +60,9 @@ pub(crate) fn run(command: ProcessCommand, args: &ProcessArgs) -> ! {
         }
         Which::AgentFiles(words) => {
             process::run(agent_files::serve::PROGRAM, args, |process| agent_files::serve(words, process))
+        }
+        Which::AgentBench(words) => {
+            process::run(bench::agent::PROGRAM, args, |process| bench::agent::serve(words, process))
         }
         Which::Health { ready } => {
             let question = if ready { Question::Ready } else { Question::Healthy };

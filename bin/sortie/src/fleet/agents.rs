@@ -40,6 +40,11 @@ pub(crate) enum Run {
     Http(PathBuf),
     /// Our agent that examines files.
     Files(Vec<String>),
+    /// The agent that `sortie bench` asks.
+    Bench {
+        /// How many capabilities it serves.
+        capabilities: usize,
+    },
     /// Any other program.
     Program(PathBuf, Vec<String>),
 }

@@ -39,6 +39,14 @@ impl ServerKeeper {
         Ok((Self { wish, condition, _task: task::spawn("server", keeping.keep()) }, url))
     }
 
+    /// Its process id, while it runs.
+    pub(super) fn pid(&self) -> Option<u32> {
+        match *self.condition.borrow() {
+            Condition::Running(pid) => Some(pid),
+            _ => None,
+        }
+    }
+
     /// Waits until it is not started again, and says why. May be dropped and called again.
     pub(super) async fn given_up(&self) -> String {
         let mut condition = self.condition.clone();

@@ -1,0 +1,126 @@
+//! What can be measured, as it stands on the command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use bench::{
+    Workload,
+    workload::{Fanout, OneByOne, Open, Requests, Runs},
+};
+use clap::Subcommand;
+use protocol::duration;
+
+use super::How;
+
+/// A workload.
+#[derive(Debug, Subcommand)]
+pub(super) enum Words {
+    /// Many requests, many at once, and the outcome of each
+    Requests {
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 20_000)]
+        number: usize,
+        /// The size of an input, in bytes
+        #[arg(long, value_name = "N", default_value_t = 256)]
+        bytes: usize,
+        /// How many at once
+        #[arg(long, value_name = "N", default_value_t = 256)]
+        in_flight: usize,
+        /// Attempts at once in the agent
+        #[arg(long, value_name = "N", default_value_t = 256)]
+        slots: usize,
+        /// Capabilities that the agent serves, asked in turn
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        capabilities: usize,
+        /// How long the handler sleeps
+        #[arg(long, value_name = "10ms", value_parser = duration::parse, default_value = "0s")]
+        nap: Duration,
+        #[command(flatten)]
+        how: How,
+    },
+    /// One request at a time, from submit to outcome
+    Latency {
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 2_000)]
+        number: usize,
+        /// The size of an input, in bytes
+        #[arg(long, value_name = "N", default_value_t = 256)]
+        bytes: usize,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Requests at a fixed rate; latency from the moment when each was due, so that no stall is hidden
+    Open {
+        /// Requests a second
+        #[arg(long, value_name = "N", default_value_t = 1_000.0, value_parser = parse_rate)]
+        rate: f64,
+        /// For how long
+        #[arg(long = "for", value_name = "10s", value_parser = duration::parse, default_value = "10s")]
+        lasting: Duration,
+        /// The size of an input, in bytes
+        #[arg(long, value_name = "N", default_value_t = 256)]
+        bytes: usize,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Runs of steps one after the other, from start to outcome
+    Runs {
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        number: usize,
+        /// Steps of each
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        steps: usize,
+        /// How many at once
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        in_flight: usize,
+        /// The size of an input, in bytes
+        #[arg(long, value_name = "N", default_value_t = 256)]
+        bytes: usize,
+        #[command(flatten)]
+        how: How,
+    },
+    /// One run at a time of one step over many items, until all is gathered
+    Fanout {
+        /// How many runs
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        number: usize,
+        /// Items of each
+        #[arg(long, value_name = "N", default_value_t = 200)]
+        items: usize,
+        /// The size of an item, in bytes
+        #[arg(long, value_name = "N", default_value_t = 64)]
+        bytes: usize,
+        #[command(flatten)]
+        how: How,
+    },
+    /// What changed from one report to another; exits 1 if anything is worse by more than a tenth
+    Compare {
+        /// A report that --json or --out wrote
+        before: PathBuf,
+        /// A later one of the same workload
+        after: PathBuf,
+    },
+}
+
+impl Words {
+    /// The workload, and how it is measured.
+    pub(super) fn workload(self) -> (Workload, How) {
+        match self {
+            Self::Requests { number, bytes, in_flight, slots, capabilities, nap, how } => {
+                (Workload::Requests(Requests { number, bytes, in_flight, slots, capabilities, nap }), how)
+            }
+            Self::Latency { number, bytes, how } => (Workload::Latency(OneByOne { number, bytes }), how),
+            Self::Open { rate, lasting, bytes, how } => (Workload::Open(Open { rate, lasting, bytes }), how),
+            Self::Runs { number, steps, in_flight, bytes, how } => {
+                (Workload::Runs(Runs { number, steps, in_flight, bytes }), how)
+            }
+            Self::Fanout { number, items, bytes, how } => (Workload::Fanout(Fanout { number, items, bytes }), how),
+            Self::Compare { .. } => unreachable!("it measures nothing"),
+        }
+    }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "a number of requests a second, such as 1000".to_owned())?;
+    (rate.is_finite() && (0.1..=1_000_000.0).contains(&rate)).then_some(rate).ok_or("0.1 to 1,000,000".to_owned())
+}
