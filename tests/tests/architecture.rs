@@ -32,6 +32,7 @@ fn in_manifests() -> Arrows {
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata");
     let own = |name: &str| name.strip_prefix("sortie-").unwrap_or(name).to_owned();
     let crates = [
+        "bench",
         "protocol",
         "broker",
         "process",

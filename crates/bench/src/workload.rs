@@ -1,16 +1,22 @@
 //! What can be measured.
 
+mod backlog;
 mod fanout;
 mod latency;
 mod open;
 mod requests;
 mod runs;
+mod sleepers;
+mod timers;
 
+pub use self::backlog::Backlog;
 pub use self::fanout::Fanout;
 pub use self::latency::OneByOne;
 pub use self::open::Open;
 pub use self::requests::Requests;
 pub use self::runs::Runs;
+pub use self::sleepers::Sleepers;
+pub use self::timers::Timers;
 pub use crate::rounds::Rounds;
 
 use std::time::Duration;
@@ -39,6 +45,12 @@ pub enum Workload {
     Runs(Runs),
     /// Runs of one step over many items.
     Fanout(Fanout),
+    /// Requests that were queued before anybody served them.
+    Backlog(Backlog),
+    /// Delayed requests that are due at one moment.
+    Timers(Timers),
+    /// Runs that wait.
+    Sleepers(Sleepers),
 }
 
 impl Workload {
@@ -53,6 +65,9 @@ impl Workload {
             Self::Open(workload) => workload.measure(stage, rounds).await?,
             Self::Runs(workload) => workload.measure(stage, rounds).await?,
             Self::Fanout(workload) => workload.measure(stage, rounds).await?,
+            Self::Backlog(workload) => workload.measure(stage, rounds).await?,
+            Self::Timers(workload) => workload.measure(stage, rounds).await?,
+            Self::Sleepers(workload) => workload.measure(stage).await?,
         };
         report.taken_at = protocol::time::now();
         Ok(report)

@@ -3,6 +3,7 @@
 
 mod requests;
 mod runs;
+mod timers;
 
 use std::{
     fmt::Display,
@@ -53,19 +54,20 @@ impl Yardstick {
     }
 
     /// A stream, empty.
-    async fn stream(&mut self, name: &str, subject: &str, is_queue: bool) -> Result<Stream, Error> {
-        let told = subject.starts_with("bare.outcome.").then(|| Republish {
-            source: subject.to_owned(),
+    async fn stream(&mut self, name: &str, subjects: &[&str], is_queue: bool) -> Result<Stream, Error> {
+        let told = subjects.iter().find(|subject| subject.starts_with("bare.outcome.")).map(|subject| Republish {
+            source: (*subject).to_owned(),
             destination: "bare.told.{{wildcard(1)}}".to_owned(),
             headers_only: false,
         });
         let config = Config {
             name: name.to_owned(),
-            subjects: vec![subject.to_owned()],
+            subjects: subjects.iter().map(|subject| (*subject).to_owned()).collect(),
             retention: if is_queue { RetentionPolicy::WorkQueue } else { RetentionPolicy::Limits },
             num_replicas: self.replicas,
             republish: told,
             allow_direct: true,
+            allow_message_schedules: subjects.len() > 1,
             ..Config::default()
         };
         // What an earlier one left.

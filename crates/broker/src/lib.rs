@@ -2,7 +2,8 @@
 //! pull, schedule, lease.
 //!
 //! It is not an abstraction over brokers. It hides one client library and the traps of one server, each told in a
-//! comment at the code that minds it. No other crate of the project names `async_nats`.
+//! comment at the code that minds it. No other crate of the project names `async_nats`, but for the yardsticks of
+//! `bench`, which must hold none of our code.
 //!
 //! ```text
 //!   worker, client, coordinator

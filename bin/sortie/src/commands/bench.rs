@@ -12,7 +12,7 @@ use process::{ExitCode, Problem};
 
 use self::{
     crew::{Hired, Own},
-    words::Words,
+    words::{Asked, Words},
 };
 use crate::{refusal, session::Session};
 
@@ -40,9 +40,9 @@ pub(crate) struct BenchArgs {
 }
 
 pub(crate) async fn run(args: BenchArgs, session: &Session) -> Result<ExitCode, Problem> {
-    let (workload, how) = match args.words {
-        Words::Compare { before, after } => return compare::run(&before, &after, session),
-        words => words.workload(),
+    let (workload, how) = match args.words.asked() {
+        Asked::Compare { before, after } => return compare::run(&before, &after, session),
+        Asked::Measure(workload, how) => (workload, how),
     };
     let measured = if how.fleet {
         measure_there(&workload, &how, session).await

@@ -19,9 +19,13 @@ use crate::{
 impl Yardstick {
     /// Streams for requests, and somebody who answers them.
     pub(crate) async fn requests(options: &Options, replicas: usize) -> Result<Self, Error> {
+        Self::answering(options, replicas, &["bare.request"]).await
+    }
+
+    pub(super) async fn answering(options: &Options, replicas: usize, subjects: &[&str]) -> Result<Self, Error> {
         let mut yardstick = Self::open(options, replicas).await?;
-        let work = yardstick.stream("BARE_REQUESTS", "bare.request", true).await?;
-        yardstick.stream("BARE_OUTCOMES", "bare.outcome.*", false).await?;
+        let work = yardstick.stream("BARE_REQUESTS", subjects, true).await?;
+        yardstick.stream("BARE_OUTCOMES", &["bare.outcome.*"], false).await?;
         let consumer = consumer(&work, "bare").await?;
         let messages = consumer.stream().max_messages_per_batch(BATCH).messages().await.map_err(Error::of_yardstick)?;
         let server = context(&Connection::bare(options).await?);

@@ -30,11 +30,11 @@ impl Yardstick {
     /// Streams for runs of `steps` steps one after the other, each of `width` requests at once, and somebody who carries them on.
     pub(crate) async fn runs(options: &Options, replicas: usize, steps: usize, width: usize) -> Result<Self, Error> {
         let mut yardstick = Self::open(options, replicas).await?;
-        let starts = yardstick.stream("BARE_STARTS", "bare.start", true).await?;
-        let work = yardstick.stream("BARE_REQUESTS", "bare.request", true).await?;
-        let facts = yardstick.stream("BARE_RUNS", "bare.run.*.>", false).await?;
-        yardstick.stream("BARE_OUTCOMES", "bare.outcome.*", false).await?;
-        yardstick.stream("BARE_EVENTS", "bare.event.>", false).await?;
+        let starts = yardstick.stream("BARE_STARTS", &["bare.start"], true).await?;
+        let work = yardstick.stream("BARE_REQUESTS", &["bare.request"], true).await?;
+        let facts = yardstick.stream("BARE_RUNS", &["bare.run.*.>"], false).await?;
+        yardstick.stream("BARE_OUTCOMES", &["bare.outcome.*"], false).await?;
+        yardstick.stream("BARE_EVENTS", &["bare.event.>"], false).await?;
         let coordinator = context(&Connection::bare(options).await?);
         let facts_there = coordinator.get_stream("BARE_RUNS").await.map_err(Error::of_yardstick)?;
         let conductor = Conductor { context: coordinator, facts: facts_there, width, steps };

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use bench::{
     Workload,
-    workload::{Fanout, OneByOne, Open, Requests, Runs},
+    workload::{Backlog, Fanout, OneByOne, Open, Requests, Runs, Sleepers, Timers},
 };
 use clap::Subcommand;
 use protocol::duration;
@@ -93,6 +93,36 @@ pub(super) enum Words {
         #[command(flatten)]
         how: How,
     },
+    /// Many requests queued before any agent is there; held against the fleet with an empty queue
+    Backlog {
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 100_000)]
+        number: usize,
+        /// The size of an input, in bytes
+        #[arg(long, value_name = "N", default_value_t = 256)]
+        bytes: usize,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Delayed requests that are all due at one moment
+    Timers {
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        number: usize,
+        /// The size of an input, in bytes
+        #[arg(long, value_name = "N", default_value_t = 64)]
+        bytes: usize,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Runs that sleep until one moment: what each costs the coordinator, and how fast they end
+    Sleepers {
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        number: usize,
+        #[command(flatten)]
+        how: How,
+    },
     /// What changed from one report to another; exits 1 if anything is worse by more than a tenth
     Compare {
         /// A report that --json or --out wrote
@@ -102,10 +132,18 @@ pub(super) enum Words {
     },
 }
 
+/// What the words ask for.
+pub(super) enum Asked {
+    /// To measure, and how.
+    Measure(Workload, How),
+    /// To hold two reports against each other.
+    Compare { before: PathBuf, after: PathBuf },
+}
+
 impl Words {
-    /// The workload, and how it is measured.
-    pub(super) fn workload(self) -> (Workload, How) {
-        match self {
+    /// What they ask for.
+    pub(super) fn asked(self) -> Asked {
+        let (workload, how) = match self {
             Self::Requests { number, bytes, in_flight, slots, capabilities, nap, how } => {
                 (Workload::Requests(Requests { number, bytes, in_flight, slots, capabilities, nap }), how)
             }
@@ -115,8 +153,12 @@ impl Words {
                 (Workload::Runs(Runs { number, steps, in_flight, bytes }), how)
             }
             Self::Fanout { number, items, bytes, how } => (Workload::Fanout(Fanout { number, items, bytes }), how),
-            Self::Compare { .. } => unreachable!("it measures nothing"),
-        }
+            Self::Backlog { number, bytes, how } => (Workload::Backlog(Backlog { number, bytes }), how),
+            Self::Timers { number, bytes, how } => (Workload::Timers(Timers { number, bytes }), how),
+            Self::Sleepers { number, how } => (Workload::Sleepers(Sleepers { number }), how),
+            Self::Compare { before, after } => return Asked::Compare { before, after },
+        };
+        Asked::Measure(workload, how)
     }
 }
 
