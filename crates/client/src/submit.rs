@@ -60,7 +60,8 @@ impl RequestBuilder<'_> {
         }
         let listening = client.listen(wish.id()).await?;
         let receipt = client.send(&wish, body).await?;
-        receipt.heard_by(listening, within).await
+        let id = receipt.id().clone();
+        receipt.into_acceptance().heard_by(&client, &id, listening, within).await
     }
 
     /// The same, and hands over what the request says of its progress meanwhile.
@@ -278,14 +279,20 @@ impl Acceptance {
     }
 }
 
-impl Receipt {
-    async fn heard_by(self, listening: Listening, within: Duration) -> Result<Outcome, Error> {
-        let (client, id) = (self.client().clone(), self.id().clone());
-        match self.into_acceptance() {
-            Acceptance::Done(outcome) => Ok(outcome),
+impl Acceptance {
+    /// The outcome of what was listened for since before it was published.
+    pub(crate) async fn heard_by(
+        self,
+        client: &Client,
+        id: &RequestId,
+        listening: Listening,
+        within: Duration,
+    ) -> Result<Outcome, Error> {
+        match self {
+            Self::Done(outcome) => Ok(outcome),
             // Nobody could have answered before it was stored, and since then it was listened.
-            Acceptance::Stored { .. } => client.wait_listening(&id, listening, false, within).await,
-            Acceptance::Repeated => client.wait_listening(&id, listening, true, within).await,
+            Self::Stored { .. } => client.wait_listening(id, listening, false, within).await,
+            Self::Repeated => client.wait_listening(id, listening, true, within).await,
         }
     }
 }

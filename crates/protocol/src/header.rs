@@ -46,6 +46,8 @@ pub const ASKED_AT: &str = "Sortie-Asked-At";
 pub const RETRY_OF: &str = "Sortie-Retry-Of";
 /// On the start of a run that does another one again: the step from which on.
 pub const RETRY_FROM: &str = "Sortie-Retry-From";
+/// On a step's request: when the fact was stored that made the step ready, RFC 3339.
+pub const READY_AT: &str = "Sortie-Ready-At";
 /// On a run's first fact, and on the dead letter of a start: the workflow.
 pub const WORKFLOW: &str = "Sortie-Workflow";
 /// On a run's first fact: the key, in the state bucket, of the place that it holds among runs that there may be at once.

@@ -6,7 +6,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use broker::{Delivery, StoredMessage};
 use bytes::Bytes;
 use protocol::{
-    Failure, InstanceId, Outcome, Request, Status, codes, header, limits, mark::UniqueTries, topology::Source,
+    Failure, InstanceId, Outcome, Request, Status, codes, header, limits, mark::UniqueTries, time, topology::Source,
 };
 
 use crate::{
@@ -172,16 +172,24 @@ impl Job {
     }
 
     /// Whether it certainly was never run before: then nothing needs to be looked up. A message with a `Nats-Msg-Id` may
-    /// be a second publish of a request that is done.
+    /// be a second publish of a request that is done, but for a step's that was published as soon as the step was ready.
     fn is_fresh(&self, request: &Request) -> bool {
         let headers = &self.delivery.message.headers;
         self.delivery.delivered == 1
             && request.attempt == 1
             && request.snoozes == 0
             && headers.get(header::NATS_SCHEDULER).is_none()
-            && headers.get(header::NATS_MSG_ID).is_none()
+            && (headers.get(header::NATS_MSG_ID).is_none() || self.is_first_of_step(request))
             && self.machinery.age(&self.delivery) < FRESH_AGE_MAX
             && !self.machinery.cancels.was_heard(&request.id)
+    }
+
+    /// Whether a step's request was stored within a second of the fact that made the step ready. An earlier one of the same id
+    /// would be younger than that fact too, and the broker remembers ids for longer: it would have kept this one away.
+    fn is_first_of_step(&self, request: &Request) -> bool {
+        let ready_at = self.delivery.message.headers.get(header::READY_AT).and_then(|text| time::parse(text).ok());
+        let waited = ready_at.and_then(|ready| (self.delivery.published_at - ready).to_std().ok());
+        request.reply_to.is_some() && waited.is_some_and(|waited| waited < FRESH_AGE_MAX)
     }
 
     /// Looks for the outcome, and for the marks of what was delivered before; none if another worker has the message by

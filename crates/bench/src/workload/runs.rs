@@ -100,7 +100,7 @@ pub(super) async fn start(
             let tape = &tape;
             async move {
                 let began = Instant::now();
-                completed(&stage.client.start(workflow, input).submit().await?.outcome(PATIENCE).await?)?;
+                completed(&stage.client.start(workflow, input).call(PATIENCE).await?)?;
                 tape.note(began.elapsed());
                 Ok(())
             }

@@ -13,7 +13,6 @@ use protocol::{
 };
 use serde::Serialize;
 
-use super::PUBLISH_WITHIN;
 use crate::{AcceptedFile, Client, Error, ErrorKind, receipt::Acceptance};
 
 /// What is known of a run whose start was handed over.
@@ -147,24 +146,48 @@ impl<'a> StartBuilder<'a> {
     /// `Invalid` and `TooLarge` before anything is sent, `StreamsMissing`, `StoreFull`, `Forbidden`. After `TimedOut` it may
     /// be stored: start it again under [`Error::request`] to be sure.
     pub async fn submit(self) -> Result<StartedRun, Error> {
+        let id = self.id_to_be()?;
+        self.submit_as(id).await
+    }
+
+    /// Starts it, and waits for its outcome this long from then on. It listens before it publishes, so that this costs the
+    /// broker less than [`submit`](Self::submit) and a wait after it.
+    ///
+    /// # Errors
+    /// Those of [`submit`](Self::submit); `Pending` when there is no outcome in time: the run goes on.
+    pub async fn call(self, within: Duration) -> Result<Outcome, Error> {
+        let (client, id) = (self.client, self.id_to_be()?);
+        let listening = client.listen(&id).await?;
+        let started = self.submit_as(id.clone()).await?;
+        started.acceptance.heard_by(client, &id, listening, within).await
+    }
+
+    fn id_to_be(&self) -> Result<RequestId, Error> {
+        match &self.id {
+            Some(run) => Ok(RequestId::from_client(run.as_str())?),
+            None => Ok(RequestId::generate()),
+        }
+    }
+
+    async fn submit_as(self, id: RequestId) -> Result<StartedRun, Error> {
         let client = self.client.clone();
-        let id = match &self.id {
-            Some(run) => RequestId::from_client(run.as_str())?,
-            None => RequestId::generate(),
-        };
         let run = RunId::parse(id.as_str())?;
-        if self.id.is_some()
-            && let Some(outcome) = client.outcome(&id).await?
-        {
+        let is_given = self.id.is_some();
+        if is_given && let Some(outcome) = client.outcome(&id).await? {
             return Ok(StartedRun { client, run, acceptance: Acceptance::Done(outcome) });
         }
         let noted = match self.noted_in.clone() {
             Some(file) => Some((file, client.now().await?, Asked::Start(self.workflow.clone()))),
             None => None,
         };
-        let outgoing = self.outgoing(&id, &run).await.map_err(|error| error.about(&id))?;
+        let mut outgoing = self.outgoing(&id, &run).await.map_err(|error| error.about(&id))?;
+        if is_given {
+            // Whoever gave the id may give it again. Under one made here only a second try bears it: what bears it is looked
+            // up before its run begins.
+            outgoing = outgoing.with_message_id(id.as_str());
+        }
         let stream = client.names().requests.clone();
-        let acceptance = match client.publisher().publish_within(&outgoing, PUBLISH_WITHIN).await {
+        let acceptance = match client.store(outgoing, &id, &stream).await {
             Ok(stored) => Acceptance::of(stored),
             Err(error) => {
                 return Err(client.explained(error, &stream).await.during("not started for certain").about(&id));
@@ -211,12 +234,10 @@ impl<'a> StartBuilder<'a> {
         let subject = Subject::Start(self.workflow).render(self.client.namespace());
         let outgoing = Outgoing::new(subject, input).with_headers(headers);
         let lightened = self.client.payloads().lighten(outgoing).await;
-        // A start that is stored twice begins one run all the same; this only spares the second look.
-        let outgoing = lightened.map_err(|error| match error.kind() {
+        lightened.map_err(|error| match error.kind() {
             Kind::TooLarge => Error::new(ErrorKind::TooLarge, error.to_string()),
             _ => error.into(),
-        })?;
-        Ok(outgoing.with_message_id(id.as_str()))
+        })
     }
 }
 

@@ -5,8 +5,9 @@ use bytes::Bytes;
 use protocol::{
     ContentType, Headers, Request, RequestId, StepAddress, Subject, header,
     run::{Start, sub_run_of},
+    time,
 };
-use workflow::{Payload, command::Order, plan::Target};
+use workflow::{Command, Payload, command::Order, plan::Target};
 
 use super::carry::Carrier;
 
@@ -20,8 +21,8 @@ pub(super) struct Asked {
 }
 
 /// What an order to ask says on the wire.
-pub(super) fn asked(carrier: &Carrier<'_>, order: &Order) -> Option<Asked> {
-    let Order::Ask { step, item, target, input, lane, timeout, deadline, retry } = order else { return None };
+pub(super) fn asked(carrier: &Carrier<'_>, command: &Command) -> Option<Asked> {
+    let Order::Ask { step, item, target, input, lane, timeout, deadline, retry } = &command.order else { return None };
     let (log, namespace) = (carrier.log, carrier.means.post.namespace());
     let run = log.state.run();
     let id = RequestId::of_step(run, step, *item);
@@ -38,6 +39,9 @@ pub(super) fn asked(carrier: &Carrier<'_>, order: &Order) -> Option<Asked> {
             request.parent = Some(run.to_string());
             request.reply_to = Some(reply_to);
             request.write(&mut headers);
+            if let Some(at) = log.stored_at(command.cause) {
+                headers.set(header::READY_AT, time::format(at));
+            }
             Subject::Request { lane: *lane, capability: capability.clone() }
         }
         Target::Workflow(workflow) => {

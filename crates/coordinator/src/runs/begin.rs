@@ -82,7 +82,11 @@ impl Begin {
             return Ok(arrival.begun());
         }
         let looked = Instant::now();
-        if let Some(outcome) = self.outcome(&start.request.id, arrival.is_again).await? {
+        let outcome = match self.is_fresh(arrival) {
+            true => None,
+            false => self.outcome(&start.request.id, arrival.is_again).await?,
+        };
+        if let Some(outcome) = outcome {
             self.count("repeated");
             // A run that has begun and ended has answered by itself, before its log went.
             return self.answer(arrival, &outcome).await.map(|()| Taken::Done);
@@ -102,6 +106,13 @@ impl Begin {
                 self.refuse(arrival, outcome).await.map(|()| Taken::Done)
             }
         }
+    }
+
+    /// Whether it certainly was never handled before: delivered for the first time, no second publish, and so young that no
+    /// broker that was away can have kept it.
+    fn is_fresh(&self, arrival: &Arrival) -> bool {
+        let age = (self.means.post.clock.now() - arrival.published_at).to_std().unwrap_or_default();
+        !arrival.is_again && !arrival.may_repeat && age < LOOK_KEPT
     }
 
     async fn begin(&self, arrival: &Arrival, start: &Start, looked: Instant) -> Result<(), Not> {
@@ -147,7 +158,7 @@ impl Begin {
         match post.recorder.record(&outgoing).await? {
             Settled::Stored(_) => {
                 self.count("started");
-                tracing::info!(run = %start.run, %workflow, "run started");
+                tracing::debug!(run = %start.run, %workflow, "run started");
             }
             Settled::Superseded => self.count("repeated"),
         }

@@ -56,7 +56,7 @@ impl Carrier<'_> {
 
     async fn carry(&self, command: Command) -> Result<(), Error> {
         match command.order {
-            Order::Ask { .. } => self.ask(&command.order).await,
+            Order::Ask { .. } => self.ask(&command).await,
             Order::Withdraw { step, item, target } => self.withdraw(&step, item, &target).await,
             Order::SetTimer { timer, due } => self.set_timer(&timer, due).await,
             Order::ClearTimer { timer } => self.clear_timer(&timer).await,
@@ -65,9 +65,9 @@ impl Carrier<'_> {
         }
     }
 
-    async fn ask(&self, order: &Order) -> Result<(), Error> {
-        let Some(Asked { id, subject, headers, input }) = ask::asked(self, order) else { return Ok(()) };
-        if let Order::Ask { step, item, .. } = order {
+    async fn ask(&self, command: &Command) -> Result<(), Error> {
+        let Some(Asked { id, subject, headers, input }) = ask::asked(self, command) else { return Ok(()) };
+        if let Order::Ask { step, item, .. } = &command.order {
             self.make_room(step, *item).await?;
         }
         let outgoing = match ask::with_body(&self.means.post.payloads, &format!("{id}~input"), &input).await {

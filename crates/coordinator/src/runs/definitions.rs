@@ -3,9 +3,10 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
-use broker::Error;
+use broker::{Entry, Error};
 use jsonschema::Validator;
 use protocol::{
     Failure, WorkflowName, codes, limits,
@@ -28,7 +29,11 @@ const FAULT_BYTES_MAX: usize = 300;
 pub(super) struct Definitions {
     post: Post,
     kept: Mutex<HashMap<WorkflowName, (u64, Arc<Definition>)>>,
+    looks: Mutex<HashMap<WorkflowName, Arc<Look>>>,
 }
+
+/// The last look for a definition, and when it began.
+type Look = tokio::sync::Mutex<Option<(Instant, Option<Entry>)>>;
 
 /// A definition that can be run.
 #[derive(Debug)]
@@ -47,7 +52,7 @@ pub(super) enum Missing {
 
 impl Definitions {
     pub(super) fn new(post: &Post) -> Self {
-        Self { post: post.clone(), kept: Mutex::default() }
+        Self { post: post.clone(), kept: Mutex::default(), looks: Mutex::default() }
     }
 
     /// The workflow's definition as it stands now.
@@ -57,7 +62,7 @@ impl Definitions {
             let message = format!("there is no workflow `{workflow}`; `sortie workflow list` shows what there is");
             Missing::Refused(Failure::new(codes::WORKFLOW_UNKNOWN, message).give_up())
         };
-        let (revision, body) = match self.post.workflows.get(&key).await.map_err(Missing::Error)? {
+        let (revision, body) = match self.look(workflow).await.map_err(Missing::Error)? {
             Some(entry) => (entry.revision, entry.value.ok_or_else(unknown)?),
             // A replica may not have yet what was just brought.
             None => {
@@ -78,6 +83,28 @@ impl Definitions {
         }
         kept.insert(workflow.clone(), (revision, Arc::clone(&definition)));
         Ok(definition)
+    }
+
+    /// What stands in the bucket. A look that began after somebody asked is good for him, so that many starts at once cost a few.
+    async fn look(&self, workflow: &WorkflowName) -> Result<Option<Entry>, Error> {
+        let asked = Instant::now();
+        let look = {
+            let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+            if looks.len() >= KEPT_MAX {
+                looks.clear();
+            }
+            Arc::clone(looks.entry(workflow.clone()).or_default())
+        };
+        let mut last = look.lock().await;
+        if let Some((began, found)) = &*last
+            && *began >= asked
+        {
+            return Ok(found.clone());
+        }
+        let began = Instant::now();
+        let found = self.post.workflows.get(&definition_key(workflow)).await?;
+        *last = Some((began, found.clone()));
+        Ok(found)
     }
 
     fn known(&self, workflow: &WorkflowName, revision: u64) -> Option<Arc<Definition>> {

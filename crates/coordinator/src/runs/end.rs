@@ -1,17 +1,16 @@
 //! The end of a run: outcome, reply to the parent, summary, and only then the purge of its log. Each is harmless when it was
 //! done before, and whoever finds the log still there does all of them again.
 
-use broker::{Disposition, Error, Kind, Outgoing, Settled, StoredMessage, topology};
+use broker::{Disposition, Error, Kind, Outgoing, Settled, topology};
 use protocol::{
-    Capability, ContentType, DeadLetter, LoggedFact, Origin, Outcome, RequestId, RunSummary, Status, Subject, event,
-    header,
-    run::{StoredFact, ended_topic},
+    Capability, ContentType, DeadLetter, Origin, Outcome, RequestId, RunSummary, Status, Subject, event, header,
+    run::ended_topic,
     subject::{self, filter},
     time::Timestamp,
 };
 use workflow::command::Ending;
 
-use super::{ask, carry::Carrier, holders, letter::letter, log};
+use super::{ask, carry::Carrier, holders, letter::letter};
 
 /// Ends a run.
 pub(super) async fn end(carrier: &Carrier<'_>, ending: &Ending) -> Result<(), Error> {
@@ -30,17 +29,15 @@ pub(super) async fn end(carrier: &Carrier<'_>, ending: &Ending) -> Result<(), Er
         }
     }
     let through = log.state.last_sequence();
-    if let Some(messages) = log::read(means, run, log.partition, through).await? {
-        match summary(carrier, &decided, &messages, through) {
-            Some(summary) => tell(carrier, summary).await?,
-            None => tracing::warn!(%run, "run without a workflow's name: nothing is kept of it but its outcome"),
-        }
+    match summary(carrier, &decided) {
+        Some(summary) => tell(carrier, summary).await?,
+        None => tracing::warn!(%run, "run without a workflow's name: nothing is kept of it but its outcome"),
     }
     carrier.check()?;
     let filter = filter::run_log(means.post.namespace(), Some(log.partition), run);
     topology::purge(&means.post.connection, &means.post.names.runs, &filter, Some(through + 1)).await?;
     means.post.metrics.runs.ended.with_label_values(&[decided.status.as_str()]).inc();
-    tracing::info!(%run, status = %decided.status, "run ended");
+    tracing::debug!(%run, status = %decided.status, "run ended");
     Ok(())
 }
 
@@ -124,15 +121,9 @@ async fn bury(carrier: &Carrier<'_>, ending: &Ending, decided: &Outcome) -> Resu
     Ok(())
 }
 
-fn summary(carrier: &Carrier<'_>, decided: &Outcome, messages: &[StoredMessage], through: u64) -> Option<RunSummary> {
+fn summary(carrier: &Carrier<'_>, decided: &Outcome) -> Option<RunSummary> {
     let began = carrier.log.began.as_ref()?;
-    let (state, namespace) = (&carrier.log.state, carrier.means.post.namespace());
-    let of_run = messages.iter().filter(|message| message.sequence <= through);
-    let fact = |message: &StoredMessage| {
-        let stored = StoredFact::parse(namespace, &message.subject)?;
-        Some(LoggedFact::new(message.sequence, message.time, stored.name, &message.headers, &message.body))
-    };
-    let facts: Vec<LoggedFact> = of_run.filter_map(fact).collect();
+    let (state, facts) = (&carrier.log.state, carrier.log.facts.clone());
     Some(RunSummary {
         run: state.run().clone(),
         workflow: began.workflow.clone()?,

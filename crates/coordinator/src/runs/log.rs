@@ -22,6 +22,9 @@ const PAGE: usize = 500;
 const BEHIND_MAX: u32 = 3;
 const BEHIND_WAIT: Duration = Duration::from_millis(20);
 
+/// What the headers of a fact take in memory, about.
+const HEADERS_BYTES: usize = 500;
+
 /// The largest object that is loaded for an expression to look into.
 const LOADED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -32,9 +35,10 @@ pub(super) struct Log {
     pub(super) partition: u8,
     /// What the facts up to here led to is carried out.
     pub(super) done_through: u64,
-    /// What was folded, in order. A fact below the last one that is not among them was missed.
-    folded: Vec<u64>,
-    /// What the facts took together, in bytes: about what the state takes.
+    /// What was folded, in order: every fact of the log up to the last one, but for timers that have not fired. A fact below the
+    /// last one that is not among them was missed.
+    pub(super) facts: Vec<LoggedFact>,
+    /// About what the facts and the state take together, in bytes.
     pub(super) bytes: usize,
     /// Trace context of the request that started it.
     pub(super) trace: TraceContext,
@@ -156,7 +160,7 @@ impl Log {
             state,
             partition: 0,
             done_through: 0,
-            folded: Vec::with_capacity(pieces.len()),
+            facts: Vec::with_capacity(pieces.len()),
             bytes: 0,
             trace: TraceContext::default(),
             began: None,
@@ -168,10 +172,16 @@ impl Log {
         Ok(log)
     }
 
+    /// When a fact was stored; none for one that was not folded.
+    pub(super) fn stored_at(&self, sequence: u64) -> Option<Timestamp> {
+        let index = self.facts.binary_search_by_key(&sequence, |fact| fact.sequence).ok()?;
+        self.facts.get(index).map(|fact| fact.at)
+    }
+
     /// Folds an event. False when it is older than what was folded and was missed: the log must be read again.
     pub(super) async fn take(&mut self, means: &Means, name: &str, event: &Delivery) -> Result<bool, Error> {
         if event.sequence <= self.state.last_sequence() {
-            return Ok(self.folded.binary_search(&event.sequence).is_ok());
+            return Ok(self.facts.binary_search_by_key(&event.sequence, |fact| fact.sequence).is_ok());
         }
         // What it tells of could be delivered to nobody.
         if let Some(RunFact::Unreadable(told)) = RunFact::parse(name)
@@ -201,8 +211,11 @@ impl Log {
             }
         }
         means.post.metrics.runs.facts.inc();
-        self.folded.push(piece.sequence);
-        self.bytes += piece.body.len() + size_of::<u64>();
+        let mut kept = LoggedFact::new(piece.sequence, piece.at, piece.name, &piece.headers, &piece.body);
+        // Of the delivery, not of the fact.
+        kept.headers.retain(|(name, _)| name != header::NATS_PIN_ID);
+        self.bytes += 2 * piece.body.len() + size_of::<LoggedFact>() + HEADERS_BYTES;
+        self.facts.push(kept);
         Ok(())
     }
 
