@@ -52,6 +52,14 @@ impl Outgoing {
         self
     }
 
+    /// Stored only if there is no message on any subject that this filter matches. On a replicated stream what is on its way at
+    /// that moment is not seen: the leader compares with what it has stored.
+    #[must_use]
+    pub fn expecting_none(mut self, filter: &str) -> Self {
+        self.headers.set(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE_SUBJECT, filter);
+        self.expecting(0)
+    }
+
     /// Stored once per id within the stream's duplicate window.
     #[must_use]
     pub fn with_message_id(mut self, id: impl Into<String>) -> Self {

@@ -50,6 +50,8 @@ pub const RETRY_FROM: &str = "Sortie-Retry-From";
 pub const READY_AT: &str = "Sortie-Ready-At";
 /// On a run's first fact, and on the dead letter of a start: the workflow.
 pub const WORKFLOW: &str = "Sortie-Workflow";
+/// On a run's first fact, `true`: the broker stored it only because nothing was in the log.
+pub const LOG_WAS_EMPTY: &str = "Sortie-Log-Was-Empty";
 /// On a run's first fact: the key, in the state bucket, of the place that it holds among runs that there may be at once.
 pub const HOLDS: &str = "Sortie-Holds";
 /// On what a run's steps ask for, on the start of a sub-run and on its first fact: how many runs are above it.
@@ -67,6 +69,8 @@ pub const BAGGAGE: &str = "baggage";
 pub const NATS_MSG_ID: &str = "Nats-Msg-Id";
 /// The last sequence on its subject that a publish expects.
 pub const NATS_EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
+/// The subject, wildcards allowed, that the expected sequence is about, where it is not the message's own.
+pub const NATS_EXPECTED_LAST_SUBJECT_SEQUENCE_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 /// The id of the stream's last message that a publish expects.
 pub const NATS_EXPECTED_LAST_MSG_ID: &str = "Nats-Expected-Last-Msg-Id";
 /// When a schedule fires.

@@ -7,8 +7,13 @@ use std::{
 
 use broker::{Error, Kind, Outgoing, Settled};
 use protocol::{
-    ContentType, Failure, Headers, Outcome, RequestId, RunFact, Status, Subject, WorkflowName, codes, header, limits,
-    request::Invalid, run::Start, subject, time, topology::Source,
+    ContentType, Failure, Headers, Outcome, RequestId, RunFact, RunId, Status, Subject, WorkflowName, codes, header,
+    limits,
+    request::Invalid,
+    run::Start,
+    subject::{self, filter},
+    time,
+    topology::Source,
 };
 use serde_json::Value;
 use workflow::{Payload, fact::Started};
@@ -155,7 +160,7 @@ impl Begin {
         if looked.elapsed() > LOOK_KEPT && self.outcome(&start.request.id, true).await?.is_some() {
             return Err(Not::Error(Error::new(Kind::TimedOut, "the run may be over: looked at too long")));
         }
-        match post.recorder.record(&outgoing).await? {
+        match self.store(&start.run, outgoing).await? {
             Settled::Stored(_) => {
                 self.count("started");
                 tracing::debug!(run = %start.run, %workflow, "run started");
@@ -254,8 +259,6 @@ impl Begin {
         }
     }
 
-    /// The first fact expects to be the first one of its subject, so that one start begins one run however often it is
-    /// delivered.
     async fn first_fact(
         &self,
         workflow: &WorkflowName,
@@ -281,7 +284,19 @@ impl Begin {
         let subject = Subject::Run { run: start.run.clone(), fact: RunFact::Started }.render(post.namespace());
         let body = serde_json::to_vec(started).map_err(|error| refused(codes::INVALID_INPUT, error.to_string()))?;
         let outgoing = Outgoing::new(subject, body).with_headers(headers);
-        Ok(post.payloads.lighten_as(&format!("{}~started", start.run), outgoing).await?.expecting(0))
+        Ok(post.payloads.lighten_as(&format!("{}~started", start.run), outgoing).await?)
+    }
+
+    /// The first fact expects to be the first one of its subject, so that one start begins one run however often it is
+    /// delivered. At best it goes into an empty log, which whoever folds it needs not read then; else into one where the first fact is missing.
+    async fn store(&self, run: &RunId, outgoing: Outgoing) -> Result<Settled, Error> {
+        let post = &self.means.post;
+        let mut into_empty = outgoing.clone().expecting_none(&filter::run_log(post.namespace(), None, run));
+        into_empty.headers.set(header::LOG_WAS_EMPTY, "true");
+        match post.recorder.record(&into_empty).await? {
+            Settled::Superseded => post.recorder.record(&outgoing.expecting(0)).await,
+            stored => Ok(stored),
+        }
     }
 
     /// The input, and whether it is what the workflow's schema says.

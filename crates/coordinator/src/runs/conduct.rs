@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker::{Delivery, Error, topology};
-use protocol::{RequestId, RunFact, RunId, Subject, run::StoredFact, subject::filter};
+use protocol::{RequestId, RunFact, RunId, Subject, header, run::StoredFact, subject::filter};
 
 use super::{
     carry::Carrier,
@@ -20,6 +20,8 @@ pub(super) struct Turn {
     pub(super) term: Term,
     pub(super) run: RunId,
     pub(super) partition: u8,
+    /// Whether a log that the broker found empty certainly was.
+    pub(super) is_sure: bool,
     /// What is below this was acknowledged, and so carried out.
     pub(super) ack_floor: u64,
     /// None: it is not in memory.
@@ -32,6 +34,8 @@ pub(super) struct Ended {
     pub(super) run: RunId,
     /// None: it is over, or to be read again.
     pub(super) log: Option<Log>,
+    /// Whether there were facts of a run that had not started.
+    pub(super) was_early: bool,
     /// What is not done.
     pub(super) left: Vec<Arc<Delivery>>,
     pub(super) error: Option<Error>,
@@ -40,15 +44,16 @@ pub(super) struct Ended {
 impl Turn {
     pub(super) async fn take(mut self) -> Ended {
         log::in_order(&mut self.events);
-        let result = self.go().await;
+        let mut was_early = false;
+        let result = self.go(&mut was_early).await;
         let (left, error) = match result {
             Ok(()) => (Vec::new(), None),
             Err(error) => (self.events, Some(error)),
         };
-        Ended { run: self.run, log: self.log, left, error }
+        Ended { run: self.run, log: self.log, was_early, left, error }
     }
 
-    async fn go(&mut self) -> Result<(), Error> {
+    async fn go(&mut self, was_early: &mut bool) -> Result<(), Error> {
         if !self.fold().await? {
             // The log was purged through all of them: the run is over.
             self.log = None;
@@ -62,6 +67,7 @@ impl Turn {
             log.done_through = log.done_through.min(told.saturating_sub(1));
         }
         if !log.state.is_started() {
+            *was_early = true;
             return self.wait_or_purge().await;
         }
         let log = &*log;
@@ -85,6 +91,13 @@ impl Turn {
             }
             tracing::debug!(run = %self.run, "a fact was missed, the log is read again");
         }
+        if self.is_sure
+            && let Some(mut log) = self.begun().await?
+            && self.fold_into(&mut log).await?
+        {
+            self.log = Some(log);
+            return Ok(true);
+        }
         self.log = Log::load(&self.means, &self.run, self.partition, through, self.ack_floor).await?;
         Ok(self.log.is_some())
     }
@@ -99,6 +112,20 @@ impl Turn {
             }
         });
         told.min()
+    }
+
+    /// The log of a run of which nothing is known but its first fact, where that says that nothing was before it. Delivered for
+    /// the second time it says nothing of what has come since.
+    async fn begun(&self) -> Result<Option<Log>, Error> {
+        let Some(first) = self.events.first() else { return Ok(None) };
+        let stored = StoredFact::parse(self.means.post.namespace(), &first.message.subject);
+        let is_first = stored.is_some_and(|stored| RunFact::parse(&stored.name) == Some(RunFact::Started))
+            && first.message.headers.get(header::LOG_WAS_EMPTY) == Some("true")
+            && first.delivered == 1;
+        match is_first {
+            true => Log::begin(&self.means, &self.run, self.partition, first).await.map(Some),
+            false => Ok(None),
+        }
     }
 
     async fn fold_into(&self, log: &mut Log) -> Result<bool, Error> {

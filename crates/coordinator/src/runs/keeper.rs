@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use broker::{Delivery, Disposition, Kind, topology};
@@ -32,6 +32,11 @@ const AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// How long the hint of what is done already is waited for.
 const FLOOR_WITHIN: Duration = Duration::from_secs(1);
 
+/// The broker's word that a log was empty overlooks a fact that was on its way just then: for no longer than a leader holds out
+/// without its majority, which is 10 s (`lostQuorumInterval` of nats-server). Such a fact, and who had the partition when it came,
+/// is told by then.
+const ON_THE_WAY_MAX: Duration = Duration::from_secs(15);
+
 /// Decides for one partition.
 pub(super) struct Keeper {
     means: Arc<Means>,
@@ -41,6 +46,8 @@ pub(super) struct Keeper {
     turns: FuturesUnordered<BoxFuture<'static, Ended>>,
     term: Option<Term>,
     ack_floor: u64,
+    /// From when on a log that the broker found empty certainly was.
+    sure_from: Instant,
     /// Idle runs by when they became so: those that wait for an answer, and those that wait for their time or a word.
     idle: BTreeMap<u64, RunId>,
     asleep: BTreeMap<u64, RunId>,
@@ -69,6 +76,7 @@ impl Keeper {
             turns: FuturesUnordered::new(),
             term: None,
             ack_floor: 0,
+            sure_from: Instant::now(),
             idle: BTreeMap::new(),
             asleep: BTreeMap::new(),
             idle_bytes: 0,
@@ -96,6 +104,7 @@ impl Keeper {
         if self.term.as_ref().is_none_or(|known| known.number() != term.number()) {
             self.drop_all();
             self.ack_floor = floor(&self.means, self.partition).await;
+            self.sure_from = Instant::now() + ON_THE_WAY_MAX;
             self.term = Some(term);
         }
         let stored = StoredFact::parse(self.means.post.namespace(), &delivery.message.subject);
@@ -125,6 +134,7 @@ impl Keeper {
             term,
             run,
             partition: self.partition,
+            is_sure: Instant::now() >= self.sure_from,
             ack_floor: self.ack_floor,
             log,
             events: std::mem::take(&mut kept.waiting),
@@ -141,6 +151,9 @@ impl Keeper {
     fn ended(&mut self, ended: Ended) {
         let Some(kept) = self.runs.get_mut(&ended.run) else { return };
         kept.is_busy = false;
+        if ended.was_early {
+            self.sure_from = Instant::now() + ON_THE_WAY_MAX;
+        }
         let again = ended.error.map(|error| {
             if error.kind() != Kind::Fenced {
                 tracing::warn!(run = %ended.run, %error, events = ended.left.len(), "a turn is taken again");

@@ -142,6 +142,20 @@ impl Log {
         Ok(Some(log))
     }
 
+    /// The log of a run that has nothing but its first fact.
+    pub(super) async fn begin(means: &Means, run: &RunId, partition: u8, first: &Delivery) -> Result<Self, Error> {
+        let piece = Piece {
+            name: RunFact::Started.to_string().into(),
+            sequence: first.sequence,
+            at: first.published_at,
+            headers: Cow::Borrowed(&first.message.headers),
+            body: Cow::Borrowed(&first.message.body),
+        };
+        let mut log = Self::of_pieces(means, run, vec![piece]).await?;
+        log.partition = partition;
+        Ok(log)
+    }
+
     /// The log of a run that is over, as its summary keeps it.
     pub(super) async fn of_facts(means: &Means, run: &RunId, facts: &[LoggedFact]) -> Result<Self, Error> {
         Self::of_pieces(means, run, facts.iter().map(Piece::of_logged).collect()).await
