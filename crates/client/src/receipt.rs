@@ -47,10 +47,6 @@ impl Receipt {
         self.acceptance
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
-    }
-
     /// Waits for its outcome, at most this long.
     ///
     /// # Errors
