@@ -75,9 +75,16 @@ impl Cli {
         let mut command = Self::grammar();
         let matches = command.get_matches_mut();
         let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-        let brings_a_server = matches!(cli.command, Command::Up(_) | Command::Demo(_));
+        let brings_a_server = match &cli.command {
+            Command::Up(_) | Command::Demo(_) => true,
+            Command::Bench(args) => args.brings_a_server(),
+            _ => false,
+        };
         if brings_a_server && cli.process.connection.server.is_some() {
-            let message = "this command starts a server of its own, so --server has no meaning here";
+            let message = match cli.command {
+                Command::Bench(_) => "this starts a server of its own; --fleet measures the fleet at --server",
+                _ => "this command starts a server of its own, so --server has no meaning here",
+            };
             command.error(ErrorKind::ArgumentConflict, message).exit();
         }
         cli

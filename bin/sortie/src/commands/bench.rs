@@ -39,6 +39,13 @@ pub(crate) struct BenchArgs {
     words: Words,
 }
 
+impl BenchArgs {
+    /// Whether it measures on a server of its own.
+    pub(crate) fn brings_a_server(&self) -> bool {
+        self.words.how().is_some_and(|how| !how.fleet)
+    }
+}
+
 pub(crate) async fn run(args: BenchArgs, session: &Session) -> Result<ExitCode, Problem> {
     let (workload, how) = match args.words.asked() {
         Asked::Compare { before, after } => return compare::run(&before, &after, session),

@@ -141,6 +141,21 @@ pub(super) enum Asked {
 }
 
 impl Words {
+    /// How it is measured; none where nothing is.
+    pub(super) fn how(&self) -> Option<&How> {
+        match self {
+            Self::Requests { how, .. }
+            | Self::Latency { how, .. }
+            | Self::Open { how, .. }
+            | Self::Runs { how, .. }
+            | Self::Fanout { how, .. }
+            | Self::Backlog { how, .. }
+            | Self::Timers { how, .. }
+            | Self::Sleepers { how, .. } => Some(how),
+            Self::Compare { .. } => None,
+        }
+    }
+
     /// What they ask for.
     pub(super) fn asked(self) -> Asked {
         let (workload, how) = match self {
