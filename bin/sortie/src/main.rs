@@ -12,10 +12,6 @@ mod refusal;
 mod session;
 mod supervisor;
 
-/// What takes large futures and their many small parts apart for less than the allocator of the C library.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ! {
     cli::Cli::read().run()
 }
