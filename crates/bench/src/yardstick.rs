@@ -85,9 +85,10 @@ impl Yardstick {
     }
 }
 
-async fn consumer(stream: &Stream, name: &str) -> Result<PullConsumer, Error> {
+async fn consumer(stream: &Stream, name: &str, filter: &str) -> Result<PullConsumer, Error> {
     let config = jetstream::consumer::pull::Config {
         durable_name: Some(name.to_owned()),
+        filter_subject: filter.to_owned(),
         max_ack_pending: ACK_PENDING_MAX,
         ..Default::default()
     };

@@ -43,6 +43,8 @@ async fn every_workload_does_all_of_its_operations_on_both_sides() {
             assert!(figure(&report, side, "rate") > 0.0, "{side}: {report}");
         }
         assert!(report["ratio"].as_f64().unwrap() > 0.0, "{report}");
+        let is_of_steps = report["figures"]["step_to_step_p50_us"].as_f64().is_some_and(|us| us > 0.0);
+        assert_eq!(is_of_steps, arguments[0] == "runs", "{report}");
         let names: Vec<_> = report["resources"].as_array().unwrap().iter().map(|used| used["name"].clone()).collect();
         assert_eq!(names, ["bench.1", "client", "coordinator", "nats-server"], "{report}");
         assert!(report["resources"][3]["resident_bytes"].as_u64().unwrap() > 1_000_000, "{report}");

@@ -36,7 +36,11 @@ impl Fanout {
         let workflow = apply(stage, "bench-fanout", self.definition()).await?;
         let yardstick = Yardstick::runs(&stage.options, 1, 1, self.items).await?;
         let (taken, used) = rounds
-            .take(stage, || start(stage, &workflow, &items, self.number, 1), || yardstick.run(self.number, 1, &body))
+            .take(
+                stage,
+                async || Ok(start(stage, &workflow, &items, self.number, 1).await?.0),
+                || yardstick.run(self.number, 1, &body),
+            )
             .await?;
         yardstick.close().await;
         stage.crew.dismiss().await?;

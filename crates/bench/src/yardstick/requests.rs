@@ -26,7 +26,7 @@ impl Yardstick {
         let mut yardstick = Self::open(options, replicas).await?;
         let work = yardstick.stream("BARE_REQUESTS", subjects, true).await?;
         yardstick.stream("BARE_OUTCOMES", &["bare.outcome.*"], false).await?;
-        let consumer = consumer(&work, "bare").await?;
+        let consumer = consumer(&work, "bare", "bare.request").await?;
         let messages = consumer.stream().max_messages_per_batch(BATCH).messages().await.map_err(Error::of_yardstick)?;
         let server = context(&Connection::bare(options).await?);
         let serving = async move {

@@ -76,7 +76,7 @@ impl Yardstick {
     where
         F: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        let consumer = consumer(stream, name).await?;
+        let consumer = consumer(stream, name, "").await?;
         let messages = consumer.stream().max_messages_per_batch(BATCH).messages().await.map_err(Error::of_yardstick)?;
         let serving = async move {
             let handle = &handle;

@@ -13,6 +13,7 @@ use protocol::{
 };
 use serde::Serialize;
 
+use super::PUBLISH_WITHIN;
 use crate::{AcceptedFile, Client, Error, ErrorKind, receipt::Acceptance};
 
 /// What is known of a run whose start was handed over.
@@ -172,22 +173,20 @@ impl<'a> StartBuilder<'a> {
     async fn submit_as(self, id: RequestId) -> Result<StartedRun, Error> {
         let client = self.client.clone();
         let run = RunId::parse(id.as_str())?;
-        let is_given = self.id.is_some();
-        if is_given && let Some(outcome) = client.outcome(&id).await? {
+        if self.id.is_some()
+            && let Some(outcome) = client.outcome(&id).await?
+        {
             return Ok(StartedRun { client, run, acceptance: Acceptance::Done(outcome) });
         }
         let noted = match self.noted_in.clone() {
             Some(file) => Some((file, client.now().await?, Asked::Start(self.workflow.clone()))),
             None => None,
         };
-        let mut outgoing = self.outgoing(&id, &run).await.map_err(|error| error.about(&id))?;
-        if is_given {
-            // Whoever gave the id may give it again. Under one made here only a second try bears it: what bears it is looked
-            // up before its run begins.
-            outgoing = outgoing.with_message_id(id.as_str());
-        }
+        let outgoing = self.outgoing(&id, &run).await.map_err(|error| error.about(&id))?;
+        // A start that is stored twice begins one run all the same; this only spares the second look.
+        let outgoing = outgoing.with_message_id(id.as_str());
         let stream = client.names().requests.clone();
-        let acceptance = match client.store(outgoing, &id, &stream).await {
+        let acceptance = match client.publisher().publish_within(&outgoing, PUBLISH_WITHIN).await {
             Ok(stored) => Acceptance::of(stored),
             Err(error) => {
                 return Err(client.explained(error, &stream).await.during("not started for certain").about(&id));

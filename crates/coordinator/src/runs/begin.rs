@@ -87,11 +87,7 @@ impl Begin {
             return Ok(arrival.begun());
         }
         let looked = Instant::now();
-        let outcome = match self.is_fresh(arrival) {
-            true => None,
-            false => self.outcome(&start.request.id, arrival.is_again).await?,
-        };
-        if let Some(outcome) = outcome {
+        if let Some(outcome) = self.outcome(&start.request.id, arrival.is_again).await? {
             self.count("repeated");
             // A run that has begun and ended has answered by itself, before its log went.
             return self.answer(arrival, &outcome).await.map(|()| Taken::Done);
@@ -111,13 +107,6 @@ impl Begin {
                 self.refuse(arrival, outcome).await.map(|()| Taken::Done)
             }
         }
-    }
-
-    /// Whether it certainly was never handled before: delivered for the first time, no second publish, and so young that no
-    /// broker that was away can have kept it.
-    fn is_fresh(&self, arrival: &Arrival) -> bool {
-        let age = (self.means.post.clock.now() - arrival.published_at).to_std().unwrap_or_default();
-        !arrival.is_again && !arrival.may_repeat && age < LOOK_KEPT
     }
 
     async fn begin(&self, arrival: &Arrival, start: &Start, looked: Instant) -> Result<(), Not> {
