@@ -195,11 +195,11 @@ impl Log {
     /// Folds an event. False when it is older than what was folded and was missed: the log must be read again.
     pub(super) async fn take(&mut self, means: &Means, name: &str, event: &Delivery) -> Result<bool, Error> {
         if event.sequence <= self.state.last_sequence() {
-            return Ok(self.facts.binary_search_by_key(&event.sequence, |fact| fact.sequence).is_ok());
+            return Ok(self.stored_at(event.sequence).is_some());
         }
         // What it tells of could be delivered to nobody.
         if let Some(RunFact::Unreadable(told)) = RunFact::parse(name)
-            && self.folded.binary_search(&told).is_err()
+            && self.stored_at(told).is_none()
         {
             return Ok(false);
         }
