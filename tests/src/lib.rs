@@ -20,7 +20,7 @@ pub use count::Count;
 pub use fleet::{Fleet, RunningWorker};
 pub use journal::Journal;
 pub use latch::Latch;
-pub use until::until;
+pub use until::{until, until_some};
 
 /// How long a test waits for a fact that must come.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);

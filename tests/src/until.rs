@@ -5,22 +5,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Asks until the answer is some, at most this long.
-///
-/// # Panics
-/// When the time is over: the fact did not come.
-#[allow(clippy::panic, reason = "a test fails by panicking")]
-pub async fn until<T, F, Fut>(what: &str, within: Duration, mut ask: F) -> T
+/// Asks until the answer is some, at most this long; none when the time is over.
+pub async fn until_some<T, F, Fut>(within: Duration, mut ask: F) -> Option<T>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Option<T>>,
 {
     let end = Instant::now() + within;
     loop {
-        if let Some(answer) = ask().await {
+        let answer = ask().await;
+        if answer.is_some() || Instant::now() >= end {
             return answer;
         }
-        assert!(Instant::now() < end, "{what}: not within {within:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Asks until the answer is some, at most this long.
+///
+/// # Panics
+/// When the time is over: the fact did not come.
+#[allow(clippy::panic, reason = "a test fails by panicking")]
+pub async fn until<T, F, Fut>(what: &str, within: Duration, ask: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    until_some(within, ask).await.unwrap_or_else(|| panic!("{what}: not within {within:?}"))
 }

@@ -17,6 +17,11 @@ pub fn format(moment: Timestamp) -> String {
     moment.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
+/// Writes a moment with all its nanoseconds, where an order follows from it.
+pub fn format_exactly(moment: Timestamp) -> String {
+    moment.to_rfc3339_opts(SecondsFormat::Nanos, true)
+}
+
 /// Reads an RFC 3339 moment with any offset.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ use protocol::{
     topology::{Names, RUN_PARTITIONS, run_consumer},
 };
 use serde_json::{Value, json};
-use sortie_tests::{Fleet, RunningWorker, binaries, process::WorkerProcess, until};
+use sortie_tests::{Fleet, RunningWorker, binaries, process::WorkerProcess, until, until_some};
 use tokio::process::Command;
 use worker::{Context, Failure};
 
@@ -150,10 +150,11 @@ impl Site {
 
     /// Waits until nothing is left of any run: no fact, nothing ack-pending, nothing queued.
     pub(crate) async fn is_empty(&self) {
-        until("nothing is left", BOUND, || async {
-            let count = |stream| topology::stream_state(&self.fleet.connection, stream);
-            let facts = count(&self.names.runs).await.ok()?.messages;
-            let requests = count(&self.names.requests).await.ok()?.messages;
+        let left = Mutex::new(String::new());
+        let empty = until_some(BOUND, || async {
+            let count = |stream| topology::subject_counts(&self.fleet.connection, stream, ">");
+            let facts = count(&self.names.runs).await.ok()?;
+            let requests = count(&self.names.requests).await.ok()?;
             let mut pending = 0;
             for partition in 0..RUN_PARTITIONS {
                 let consumer = run_consumer(&self.fleet.namespace, partition);
@@ -161,9 +162,11 @@ impl Site {
                 let state = state.ok()?;
                 pending += state.ack_pending + state.pending;
             }
-            (facts + requests + pending == 0).then_some(())
-        })
-        .await;
+            let is_empty = facts.is_empty() && requests.is_empty() && pending == 0;
+            *left.lock().unwrap() = format!("{facts:?}, {requests:?}, {pending} not acknowledged");
+            is_empty.then_some(())
+        });
+        assert!(empty.await.is_some(), "there is left: {}", left.lock().unwrap());
     }
 
     /// Events under a topic.

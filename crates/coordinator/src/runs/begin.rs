@@ -182,7 +182,7 @@ impl Begin {
         let post = &self.means.post;
         let mut headers = arrival.headers.foreign();
         start.write(&mut headers);
-        headers.set(header::ASKED_AT, time::format(arrival.published_at));
+        headers.set(header::ASKED_AT, time::format_exactly(arrival.published_at));
         if let Some(depth) = arrival.headers.get(header::DEPTH) {
             headers.set(header::DEPTH, depth);
         }

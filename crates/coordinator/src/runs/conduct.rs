@@ -7,6 +7,7 @@ use protocol::{RequestId, RunFact, RunId, Subject, header, run::StoredFact, subj
 
 use super::{
     carry::Carrier,
+    end,
     fence::Term,
     hand::Hand,
     log::{self, Log},
@@ -70,8 +71,11 @@ impl Turn {
             *was_early = true;
             return self.wait_or_purge().await;
         }
-        let log = &*log;
-        let is_over = Carrier { means: &self.means, term: &self.term, log }.carry_out().await?;
+        let carrier = Carrier { means: &self.means, term: &self.term, log };
+        let is_over = match self.has_begun_again().await? {
+            true => end::end_again(&carrier).await.map(|()| true)?,
+            false => carrier.carry_out().await?,
+        };
         if is_over {
             self.log = None;
         } else if let Some(log) = &mut self.log {
@@ -79,6 +83,22 @@ impl Turn {
         }
         self.ack().await;
         Ok(())
+    }
+
+    /// Whether the run was over before it began: its start was handled twice, the second time past the end of the first, when
+    /// nothing was left in the log that would have refused another first fact. A run's outcome is stored before its log goes.
+    async fn has_begun_again(&self) -> Result<bool, Error> {
+        if !self.events.iter().any(|event| self.is_first(event)) {
+            return Ok(false);
+        }
+        let post = &self.means.post;
+        let subject = Subject::outcome_of(&RequestId::from(&self.run)).render(post.namespace());
+        Ok(post.reader.last_sequence_at_leader(&post.names.outcomes, &subject).await?.is_some())
+    }
+
+    fn is_first(&self, event: &Delivery) -> bool {
+        let stored = StoredFact::parse(self.means.post.namespace(), &event.message.subject);
+        stored.is_some_and(|stored| RunFact::parse(&stored.name) == Some(RunFact::Started))
     }
 
     /// Brings the log to where every event is folded. False: it is gone.
@@ -118,8 +138,7 @@ impl Turn {
     /// the second time it says nothing of what has come since.
     async fn begun(&self) -> Result<Option<Log>, Error> {
         let Some(first) = self.events.first() else { return Ok(None) };
-        let stored = StoredFact::parse(self.means.post.namespace(), &first.message.subject);
-        let is_first = stored.is_some_and(|stored| RunFact::parse(&stored.name) == Some(RunFact::Started))
+        let is_first = self.is_first(first)
             && first.message.headers.get(header::LOG_WAS_EMPTY) == Some("true")
             && first.delivered == 1;
         match is_first {

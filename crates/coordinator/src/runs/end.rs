@@ -3,12 +3,13 @@
 
 use broker::{Disposition, Error, Kind, Outgoing, Settled, topology};
 use protocol::{
-    Capability, ContentType, DeadLetter, Origin, Outcome, RequestId, RunSummary, Status, Subject, event, header,
+    Capability, ContentType, DeadLetter, Failure, Origin, Outcome, RequestId, RunSummary, Status, Subject, codes,
+    event, header,
     run::ended_topic,
     subject::{self, filter},
     time::Timestamp,
 };
-use workflow::command::Ending;
+use workflow::{Payload, command::Ending};
 
 use super::{ask, carry::Carrier, holders, letter::letter};
 
@@ -39,6 +40,12 @@ pub(super) async fn end(carrier: &Carrier<'_>, ending: &Ending) -> Result<(), Er
     means.post.metrics.runs.ended.with_label_values(&[decided.status.as_str()]).inc();
     tracing::debug!(%run, status = %decided.status, "run ended");
     Ok(())
+}
+
+/// Ends a run once more that was over before it began: what the first end left undone is done, and the rest is there.
+pub(super) async fn end_again(carrier: &Carrier<'_>) -> Result<(), Error> {
+    let failure = Failure::new(codes::CANCELLED, "the run was over before it began");
+    end(carrier, &Ending { status: Status::Cancelled, output: Payload::default(), failure: Some(failure) }).await
 }
 
 async fn outcome(carrier: &Carrier<'_>, ending: &Ending) -> Result<Outcome, Error> {
