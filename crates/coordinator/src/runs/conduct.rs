@@ -62,11 +62,11 @@ impl Turn {
             return Ok(());
         }
         let told = self.told_unreadable();
-        let Some(log) = &mut self.log else { return Ok(()) };
-        if let Some(told) = told {
+        if let (Some(told), Some(log)) = (told, &mut self.log) {
             // It was acknowledged before anybody carried out what it led to.
             log.done_through = log.done_through.min(told.saturating_sub(1));
         }
+        let Some(log) = &self.log else { return Ok(()) };
         if !log.state.is_started() {
             *was_early = true;
             return self.wait_or_purge().await;
