@@ -57,7 +57,8 @@ async fn a_file_that_is_none_is_refused_and_a_broker_that_is_none_is_told() -> R
     site.submit("a", json!(1)).await?;
     let other = site.sortie(&["--namespace", "other", "audit", "--accepted", file.to_str().unwrap()]).await?;
     assert_eq!(other.status.code(), Some(64), "{other:?}");
-    let gone = site.sortie(&["--server", "127.0.0.1:1", "audit", "--accepted", file.to_str().unwrap()]).await?;
+    let mut gone = tokio::process::Command::new(sortie_tests::binaries::path("sortie"));
+    let gone = gone.args(["--server", "127.0.0.1:1", "audit", "--accepted", file.to_str().unwrap()]).output().await?;
     assert_eq!(gone.status.code(), Some(69), "{gone:?}");
     Ok(())
 }

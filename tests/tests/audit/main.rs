@@ -6,3 +6,4 @@ mod command;
 mod moving;
 mod planted;
 mod site;
+mod structure;

@@ -22,6 +22,10 @@ Examples:
   sortie bench latency                              one request at a time
   sortie bench open --rate 5000 --for 30s           a fixed rate; latency from when each request was due
   sortie bench runs --steps 3 --in-flight 100       1,000 runs of three steps
+  sortie bench fanout --items 200                   one run at a time of one step over 200 items
+  sortie bench backlog --number 1000000             a million requests queued before an agent is there
+  sortie bench timers --number 10000                delayed requests that are all due at one moment
+  sortie bench sleepers --number 100000             what a sleeping run costs the coordinator
   sortie bench requests --durable --store /data     every message fsynced before it is acknowledged, on that disk
   sortie bench requests --fleet --server nats://broker:4222
                                                     on a fleet that runs, with `sortie process agent-bench` where you like

@@ -7,11 +7,15 @@ use serde_json::Value;
 
 use crate::running::{Running, children, gone};
 
+/// So many that something is killed while there is much to do; and two that are not like the others.
+const CODES: usize = 600;
+const FILES: usize = CODES + 2;
+
 /// Some files in two languages, and a folder for what is temporary.
 fn folders() -> (tempfile::TempDir, tempfile::TempDir) {
     let files = tempfile::tempdir().unwrap();
-    for number in 0..60 {
-        fs::write(files.path().join(format!("code {number}.rs")), "fn fleet() {}\n".repeat(number)).unwrap();
+    for number in 0..CODES {
+        fs::write(files.path().join(format!("code {number}.rs")), "fn fleet() {}\n".repeat(number % 60)).unwrap();
     }
     fs::create_dir(files.path().join("-texts")).unwrap();
     fs::write(files.path().join("-texts/übung.md"), "# Übung\nkey: AKIAIOSFODNN7EXAMPLE\n").unwrap();
@@ -37,7 +41,9 @@ async fn every_file_is_audited_though_an_agent_and_the_coordinator_are_killed() 
     let mut running = demo(files.path(), temporary.path(), &["--keep"]);
     let told: Value = serde_json::from_str(&running.line().await).unwrap();
     assert_eq!(told["holds"], true, "{told}");
-    for (key, count) in [("files", 62), ("requests", 124), ("completed", 124), ("outcomes", 124), ("queued", 0)] {
+    for (key, count) in
+        [("files", FILES), ("requests", 2 * FILES), ("completed", 2 * FILES), ("outcomes", 2 * FILES), ("queued", 0)]
+    {
         assert_eq!(told[key], count, "{key} of {told}");
     }
     assert_eq!((&told["killed"], &told["joined"]), (&"files.1".into(), &"files.2".into()));
@@ -45,14 +51,14 @@ async fn every_file_is_audited_though_an_agent_and_the_coordinator_are_killed() 
         (&told["coordinator_killed"], &told["coordinator_joined"]),
         (&"coordinator".into(), &"coordinator.2".into())
     );
-    assert!(told["examined_before"].as_u64().unwrap() < 62, "killed on the way: {told}");
+    assert!(told["examined_before"].as_u64().unwrap() < FILES as u64, "killed on the way: {told}");
     let audit = &told["audit"];
     assert_eq!((&audit["status"], &audit["secrets"]), (&"completed".into(), &1.into()), "{audit}");
     assert_eq!(audit["approved"], true, "there is no terminal to ask on: {audit}");
     let report = fs::read_to_string(audit["report"].as_str().unwrap()).unwrap();
-    assert!(report.contains("62 files were examined.\n"), "{report}");
+    assert!(report.contains(&format!("{FILES} files were examined.\n")), "{report}");
     assert!(report.contains("| `-texts/übung.md` | 2 | AWS access key |"), "{report}");
-    assert_eq!((&told["checksums_agree"], &told["dead"]), (&62.into(), &0.into()));
+    assert_eq!((&told["checksums_agree"], &told["dead"]), (&FILES.into(), &0.into()));
     let languages: Vec<_> = told["languages"].as_array().unwrap().iter().map(|one| one["language"].clone()).collect();
     assert_eq!(languages, ["rust", "markdown"]);
 
