@@ -203,9 +203,9 @@ async fn slots_change_while_requests_run() -> Result<()> {
     let Some(Effect::Slots { before: 10, now: 2, busy: were_busy }) = answer.effect else { panic!("{answer:?}") };
     assert!(were_busy > 2, "nothing was stopped: {were_busy}");
     assert_eq!(only(&fleet).await.slots, 2);
-    busy(|count| count <= 3).await;
+    busy(|count| count <= 2).await;
     for _ in 0..10 {
-        // One may be storing its end while the next one runs.
+        // More may be in hand: one may be storing its end while the next one runs.
         assert!(fleet.client.inspect(&instance, ANSWERED).await?.entry.slots_busy <= 2);
     }
     steer(&fleet, &instance, Steering::SetSlots(40)).await;
