@@ -149,6 +149,29 @@ async fn the_same_start_twice_is_one_run() -> Result<()> {
     Ok(())
 }
 
+/// As where a start was handled twice, and the second time took longer than the whole run.
+#[tokio::test]
+async fn a_run_that_begins_again_after_its_end_is_ended_and_does_nothing() -> Result<()> {
+    let site = Site::start().await?;
+    let three = site.apply(&three_steps()).await?;
+    let _coordinator = site.coordinate().await?;
+    let started = site.fleet.client.start(&three, &json!({ "n": 1, "ms": 0 })).submit().await?;
+    assert_eq!(site.outcome(started.run()).await?.result::<i64>().unwrap(), 3);
+    site.is_empty().await;
+    let summary = site.fleet.client.run_summary(started.run()).await?.unwrap();
+    let first = &summary.facts[0];
+    assert_eq!(first.name, "started");
+    let ours = first.headers.iter().filter(|(name, _)| !name.starts_with("Nats-"));
+    let headers: Vec<(&str, &str)> = ours.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let subject = format!("fleet.run.{}.started", started.run());
+    raw::publish(&site.fleet, &subject, &headers, first.body.clone().unwrap()).await?;
+    site.is_empty().await;
+    assert_eq!(site.begun.all().values().copied().collect::<Vec<_>>(), [1, 1, 1]);
+    assert_eq!(site.events("sys.run").await, 1);
+    assert_eq!(site.outcome(started.run()).await?.result::<i64>().unwrap(), 3);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_new_version_never_touches_a_run_that_has_begun() -> Result<()> {
     let site = Site::start().await?;

@@ -104,22 +104,20 @@ impl Audit {
     /// # Errors
     /// The log cannot be read.
     pub(crate) async fn next(&mut self) -> Result<Sight, Problem> {
-        loop {
-            tokio::time::sleep(LOOK).await;
-            let facts = self.client.run_facts(&self.run, self.seen).await.map_err(refusal::problem)?;
-            if facts.is_empty() {
-                if let Some(RunRecord::Ended(_)) = self.client.run_record(&self.run).await.map_err(refusal::problem)? {
-                    return Ok(Sight::Over(self.over().await?));
-                }
-                continue;
+        tokio::time::sleep(LOOK).await;
+        let facts = self.client.run_facts(&self.run, self.seen).await.map_err(refusal::problem)?;
+        if facts.is_empty() {
+            if let Some(RunRecord::Ended(_)) = self.client.run_record(&self.run).await.map_err(refusal::problem)? {
+                return Ok(Sight::Over(self.over().await?));
             }
-            let events: Vec<Event> = facts.iter().map(|fact| event(fact, &fact.bytes())).collect();
-            let waits = events.iter().any(is_gate);
-            let secrets = if waits { self.secrets().await? } else { Vec::new() };
-            self.seen = facts.last().map_or(self.seen, |fact| fact.sequence);
-            self.examined += events.iter().filter(|event| examined(event).is_some()).count();
-            return Ok(if waits { Sight::Waits(secrets) } else { Sight::Progress });
+            return Ok(Sight::Progress);
         }
+        let events: Vec<Event> = facts.iter().map(|fact| event(fact, &fact.bytes())).collect();
+        let waits = events.iter().any(is_gate);
+        let secrets = if waits { self.secrets().await? } else { Vec::new() };
+        self.seen = facts.last().map_or(self.seen, |fact| fact.sequence);
+        self.examined += events.iter().filter(|event| examined(event).is_some()).count();
+        Ok(if waits { Sight::Waits(secrets) } else { Sight::Progress })
     }
 
     /// Says whether the report may be written.

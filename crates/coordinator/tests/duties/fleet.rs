@@ -110,10 +110,12 @@ impl Fleet {
 
     /// Publishes a block of headers byte by byte as it is, and waits until it is stored.
     pub(crate) fn publish_bytes(&self, subject: &str, headers: &[u8], body: &[u8]) {
-        let mut message = format!("HPUB {subject} answer {} ", headers.len()).into_bytes();
-        message.extend(format!("{}\r\n", headers.len() + body.len()).bytes());
-        message.extend(headers.iter().chain(body).chain(b"\r\n"));
-        self.send_bytes(&message, "\"seq\":", 1);
+        self.send_bytes(&published(subject, headers, body), "\"seq\":", 1);
+    }
+
+    /// The same where nothing is stored.
+    pub(crate) fn publish_bytes_to_listeners(&self, subject: &str, headers: &[u8], body: &[u8]) {
+        self.send_bytes(&[published(subject, headers, body), b"PING\r\n".to_vec()].concat(), "PONG", 1);
     }
 
     /// Takes messages without reading what is in them, and leaves them.
@@ -247,4 +249,12 @@ impl Running {
 pub(crate) async fn open(url: &str) -> Connection {
     let servers = url.split(',').map(str::to_owned).collect();
     Connection::open(Options { servers, connect_within: BOUND, ..Options::default() }).await.unwrap()
+}
+
+/// A message as it goes over the wire.
+fn published(subject: &str, headers: &[u8], body: &[u8]) -> Vec<u8> {
+    let mut message =
+        format!("HPUB {subject} answer {} {}\r\n", headers.len(), headers.len() + body.len()).into_bytes();
+    message.extend(headers.iter().chain(body).chain(b"\r\n"));
+    message
 }

@@ -20,9 +20,19 @@ fn process(fleet: &Fleet) -> Process {
 #[tokio::test]
 async fn a_connection_that_cannot_be_made_again_ends_the_process() {
     let fleet = Fleet::start().await;
-    // The client library panics over a bare carriage return, and its connection is gone. Keys are read over the one that all
-    // else goes over: only coordinators write these.
-    fleet.publish_bytes("$KV.fleet-locks.present.planted", b"NATS/1.0\r\nX: a\rb\r\n\r\n", b"{}");
-    let ended = tokio::time::timeout(BOUND, serve(process(&fleet))).await.expect("it lives on without a connection");
+    let mut asked = fleet.connection.subscribe("$JS.API.CONSUMER.INFO.>").await.unwrap();
+    let serving = serve(process(&fleet));
+    let breaking = async {
+        // Where the answers to its requests come in. The client library panics over a bare carriage return, and its connection
+        // is gone.
+        let reply = asked.next().await.unwrap().reply.unwrap();
+        let inbox = reply.rsplit_once('.').unwrap().0;
+        fleet.publish_bytes_to_listeners(&format!("{inbox}.planted"), b"NATS/1.0\r\nX: a\rb\r\n\r\n", b"{}");
+        std::future::pending::<()>().await;
+    };
+    let ended = async {
+        tokio::select! { ended = serving => ended, () = breaking => unreachable!() }
+    };
+    let ended = tokio::time::timeout(BOUND, ended).await.expect("it lives on without a connection");
     assert_eq!(ended.unwrap_err().code, ExitCode::Again);
 }

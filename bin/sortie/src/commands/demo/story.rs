@@ -174,7 +174,8 @@ impl Story<'_> {
                 },
                 approved = self.consent.answer() => audit.decide(approved?, &self.operator()).await?,
                 problem = fleet.failed() => return Err(problem),
-                _ = summed.changed(), if beside.is_none() => {}
+                // Not while the run is looked at: a word every millisecond would never let a look come to its end.
+                _ = summed.changed(), if beside.is_none() && over.is_some() => {}
             }
             let examined = audit.examined();
             let asks = beside.is_some() && waits.is_some();
