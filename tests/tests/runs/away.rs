@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use client::StartedRun;
 use nix::sys::signal::Signal;
-use protocol::{RequestId, RunId, Status, WorkflowName, codes, run::sub_run_of};
+use protocol::{RequestId, RunId, Status, WorkflowName, codes, run::sub_run_of, subject::filter};
 use serde_json::{Value, json};
 use sortie_tests::{raw, until};
 
@@ -204,7 +204,8 @@ async fn everybody_is_away(is_broker_killed: bool) -> Result<()> {
     let twice: BTreeMap<_, _> = begun.into_iter().filter(|(_, times)| *times > 1).collect();
     println!("broker killed: {is_broker_killed}; begun more than once: {twice:?}");
     // So may an event be published, under the id that it has.
-    let page = site.reader.page(&site.names.events, "fleet.event.everything", 1, 100).await?;
+    let topic = filter::event(&site.fleet.namespace, "everything");
+    let page = site.reader.page(&site.names.events, &topic, 1, 100).await?;
     let ids: BTreeSet<_> = page.messages.iter().filter_map(|message| message.headers.get("ce-id")).collect();
     println!("{} events of {} ids", page.messages.len(), ids.len());
     assert_eq!(ids.len(), RUNS + 1, "every event is published");
