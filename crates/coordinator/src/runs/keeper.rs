@@ -143,6 +143,9 @@ impl Keeper {
             if let Some(after) = after {
                 tokio::time::sleep(after).await;
             }
+            let means = Arc::clone(&turn.means);
+            // It is never closed.
+            let _permit = means.turns.acquire().await;
             turn.take().await
         };
         self.turns.push(turn.boxed());

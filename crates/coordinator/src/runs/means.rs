@@ -14,6 +14,10 @@ use crate::post::Post;
 const OBJECT_TRIES: u32 = 5;
 const OBJECT_WAIT: Duration = Duration::from_millis(100);
 
+/// Turns of runs that are taken at once. Beyond some thousands of purges and looks that wait the server answers none of them in
+/// time, and each is asked again: 20,000 runs that woke at one moment did not end for that.
+const TURNS_AT_ONCE: usize = 256;
+
 /// Logs that are read at once: whoever takes partitions over reads many.
 const LOADS_AT_ONCE: usize = 32;
 
@@ -23,6 +27,7 @@ pub(super) struct Means {
     pub(super) post: Post,
     pub(super) publisher: Publisher,
     pub(super) loads: Semaphore,
+    pub(super) turns: Semaphore,
     pub(super) programs: Programs,
     /// Places that were given back while somebody waits.
     pub(super) vacant: mpsc::Sender<Vacant>,
@@ -42,6 +47,7 @@ impl Means {
             post: post.clone(),
             publisher: Publisher::new(&post.connection),
             loads: Semaphore::new(LOADS_AT_ONCE),
+            turns: Semaphore::new(TURNS_AT_ONCE),
             programs: Programs::default(),
             vacant,
         }
