@@ -5,10 +5,7 @@ mod requests;
 mod runs;
 mod timers;
 
-use std::{
-    fmt::Display,
-    time::{Duration, Instant},
-};
+use std::{fmt::Display, time::Duration};
 
 use async_nats::{
     Client, HeaderMap,
@@ -125,8 +122,4 @@ async fn told(subscriber: &mut async_nats::Subscriber) -> Result<(), Error> {
     use futures_util::StreamExt;
     let told = tokio::time::timeout(PATIENCE, subscriber.next()).await;
     told.ok().flatten().map(|_| ()).ok_or_else(|| Error::Yardstick("nothing was told in time".to_owned()))
-}
-
-fn since(began: Instant) -> Duration {
-    began.elapsed()
 }

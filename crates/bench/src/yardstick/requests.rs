@@ -10,7 +10,7 @@ use broker::{Connection, Options, task};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{BATCH, EXPECTED_LAST, ID, MESSAGE_ID, Yardstick, consumer, context, headers, note, publish, since, told};
+use super::{BATCH, EXPECTED_LAST, ID, MESSAGE_ID, Yardstick, consumer, context, headers, note, publish, told};
 use crate::{
     Error,
     measure::{Side, Tape},
@@ -60,7 +60,7 @@ impl Yardstick {
                 async move {
                     let began = Instant::now();
                     self.ask_one(&format!("b{batch}-{index}"), body).await?;
-                    tape.note(since(began));
+                    tape.note(began.elapsed());
                     Ok(())
                 }
             })

@@ -10,7 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
     BATCH, EXPECTED_LAST, ID, MESSAGE_ID, Yardstick, consumer, context, headers, note, publish, requests::next_batch,
-    since, told,
+    told,
 };
 use crate::{
     Error,
@@ -108,7 +108,7 @@ impl Yardstick {
                     let headers = headers(&[(ID, &id), (MESSAGE_ID, &id)]);
                     publish(&self.context, "bare.start".to_owned(), headers, body.clone()).await?;
                     told(&mut outcome).await?;
-                    tape.note(since(began));
+                    tape.note(began.elapsed());
                     Ok(())
                 }
             })

@@ -262,12 +262,7 @@ fn is_held(payload: &Payload) -> bool {
 
 /// The messages of a log, at least to one that is known to be there; none when that one is gone. A replica may be behind:
 /// what does not reach it is read again, and at last from the leader.
-pub(super) async fn read(
-    means: &Means,
-    run: &RunId,
-    partition: u8,
-    through: u64,
-) -> Result<Option<Vec<StoredMessage>>, Error> {
+async fn read(means: &Means, run: &RunId, partition: u8, through: u64) -> Result<Option<Vec<StoredMessage>>, Error> {
     let (stream, filter) = (&means.post.names.runs, filter::run_log(means.post.namespace(), Some(partition), run));
     for tried in 0..=BEHIND_MAX {
         let mut messages = Vec::new();
