@@ -60,6 +60,8 @@ fn row(report: &Report, name: &str, of: impl Fn(&Report, &dyn Fn(&Side) -> f64) 
 
 fn duration(us: f64) -> String {
     match us {
+        // Not measured: no latency is below a microsecond.
+        0.0 => "-".to_owned(),
         us if us < 1_000.0 => format!("{us:.0} us"),
         us if us < 1_000_000.0 => format!("{:.2} ms", us / 1e3),
         us => format!("{:.2} s", us / 1e6),
