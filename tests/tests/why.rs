@@ -71,7 +71,9 @@ fn handler(
 
 async fn take(fleet: &Fleet, consumer: &Consumer) -> broker::Delivery {
     let mut inbox = PullInbox::open(&fleet.connection).await.unwrap();
-    inbox.pull(consumer, PullRequest::Now { batch: 1 }, 1).await.unwrap();
+    // One that does not wait is told "none" where the consumer has not yet seen what the stream has stored.
+    let waiting = PullRequest::Wait { expires: PATIENCE, heartbeat: PATIENCE / 4 };
+    inbox.pull(consumer, waiting, 1).await.unwrap();
     match inbox.next().await {
         Some(PullEvent::Delivered(delivery)) => *delivery,
         other => panic!("{other:?}"),

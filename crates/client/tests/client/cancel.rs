@@ -61,7 +61,9 @@ async fn take(fleet: &Fleet) -> Delivery {
     let consumer = topology::worker_consumer(fleet.client.namespace(), &echo(), Source::Unique, 1);
     broker::topology::ensure_consumer(fleet.connection(), &consumer).await.unwrap();
     let mut inbox = PullInbox::open(fleet.connection()).await.unwrap();
-    inbox.pull(&consumer, PullRequest::Now { batch: 1 }, 1).await.unwrap();
+    // One that does not wait is told "none" where the consumer has not yet seen what the stream has stored.
+    let waiting = PullRequest::Wait { expires: SOON, heartbeat: SOON / 4 };
+    inbox.pull(&consumer, waiting, 1).await.unwrap();
     let event = tokio::time::timeout(SOON, inbox.next()).await.unwrap();
     let Some(PullEvent::Delivered(delivery)) = event else { panic!("{event:?}") };
     *delivery

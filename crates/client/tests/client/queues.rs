@@ -26,7 +26,9 @@ impl Fleet {
     async fn take(&self, source: Source, count: usize) -> Vec<Delivery> {
         let consumer = self.consumer(source).await;
         let mut inbox = PullInbox::open(self.connection()).await.unwrap();
-        inbox.pull(&consumer, PullRequest::Now { batch: count }, 1).await.unwrap();
+        // One that does not wait is told "none" where the consumer has not yet seen what the stream has stored.
+        let waiting = PullRequest::Stream { batch: count, expires: SOON, heartbeat: SOON / 4 };
+        inbox.pull(&consumer, waiting, 1).await.unwrap();
         let mut taken = Vec::new();
         while taken.len() < count {
             match tokio::time::timeout(SOON, inbox.next()).await.unwrap() {
