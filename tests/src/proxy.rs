@@ -44,6 +44,13 @@ pub enum Flow {
     Stalled,
     /// They vanish, while the connection stands.
     Dropped,
+    /// They pass so much later, and in order.
+    Late(Duration),
+    /// They pass at this pace.
+    Slow {
+        /// Of each connection, in this direction.
+        bytes_per_second: u64,
+    },
 }
 
 /// The proxy of one worker process; gone when this is dropped.
@@ -113,6 +120,11 @@ impl Proxy {
     /// Lets connections in, and frames pass.
     pub fn mend(&self) {
         self.wire.mend();
+    }
+
+    /// How many bytes have passed, in both directions.
+    pub fn bytes(&self) -> u64 {
+        self.wire.bytes()
     }
 
     /// How often a worker connected.

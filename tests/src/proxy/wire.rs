@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -21,7 +21,7 @@ use tokio::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::watch,
+    sync::{mpsc, watch},
 };
 
 use crate::victim::stands_still;
@@ -31,6 +31,9 @@ use super::{
     frame::Frame,
     script::{Action, Moment, Trigger},
 };
+
+/// Frames that are read before they may pass: more than arrive in the longest delay that a test asks for.
+const READ_AHEAD: usize = 4_096;
 
 /// Questions whose answer is still to come, remembered per connection: many times what a worker has in flight.
 const ASKED_MAX: usize = 100_000;
@@ -57,6 +60,7 @@ pub(super) struct Wire {
     victim: watch::Sender<Option<u32>>,
     tripped: watch::Sender<Vec<Instant>>,
     connections: AtomicU64,
+    bytes: AtomicU64,
 }
 
 /// One connection: what was asked over it, by where the answer goes.
@@ -71,6 +75,7 @@ impl Wire {
             victim: watch::Sender::default(),
             tripped: watch::Sender::default(),
             connections: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
         }
     }
 
@@ -102,6 +107,10 @@ impl Wire {
 
     pub(super) fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Triggers that this frame sets off, each for the only time.
@@ -172,15 +181,24 @@ pub(super) async fn carry(wire: Arc<Wire>, worker: TcpStream) {
 async fn pump(wire: &Wire, direction: Direction, asked: &Asked, from: OwnedReadHalf, mut to: OwnedWriteHalf) {
     let mut from = BufReader::new(from);
     let mut link = wire.link.subscribe();
-    while let Ok(Some(frame)) = Frame::read(&mut from).await {
-        if pass(wire, direction, asked, &mut link, frame, &mut to).await.is_err() {
-            break;
+    let (ahead, mut frames) = mpsc::channel(READ_AHEAD);
+    let reading = async move {
+        while let Ok(Some(frame)) = Frame::read(&mut from).await {
+            // The other end may still be saying something: unread, it would turn this end into a reset, and what was sent
+            // last could be lost with it.
+            let _ = ahead.send((tokio::time::Instant::now(), frame)).await;
         }
-    }
-    let _ = to.shutdown().await;
-    // The other end may still be saying something: unread, it would turn this end into a reset, and what was sent last
-    // could be lost with it.
-    while let Ok(Some(_)) = Frame::read(&mut from).await {}
+    };
+    let passing = async {
+        while let Some((arrived, frame)) = frames.recv().await {
+            if pass(wire, direction, asked, &mut link, (arrived, frame), &mut to).await.is_err() {
+                break;
+            }
+        }
+        drop(frames);
+        let _ = to.shutdown().await;
+    };
+    tokio::join!(reading, passing);
 }
 
 async fn pass(
@@ -188,7 +206,7 @@ async fn pass(
     direction: Direction,
     asked: &Asked,
     link: &mut watch::Receiver<Link>,
-    mut frame: Frame,
+    (arrived, mut frame): (tokio::time::Instant, Frame),
     to: &mut OwnedWriteHalf,
 ) -> io::Result<()> {
     let question = remember(direction, asked, &frame);
@@ -214,8 +232,17 @@ async fn pass(
         // Nothing else passes in either direction, not even the answer.
         wire.link.send_modify(|link| link.is_severed = true);
     }
-    if flow_of(&now) == Flow::Open {
+    match flow_of(&now) {
+        Flow::Late(late) => tokio::time::sleep_until(arrived + late).await,
+        Flow::Slow { bytes_per_second } => {
+            let bytes = u64::try_from(frame.raw.len()).unwrap_or(u64::MAX);
+            tokio::time::sleep(Duration::from_micros(bytes * 1_000_000 / bytes_per_second)).await;
+        }
+        Flow::Open | Flow::Stalled | Flow::Dropped => {}
+    }
+    if flow_of(&now) != Flow::Dropped {
         to.write_all(&frame.raw).await?;
+        wire.bytes.fetch_add(u64::try_from(frame.raw.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
     for trigger in set_off.iter().filter(|trigger| trigger.moment == Moment::After) {
         wire.act(trigger.action).await;

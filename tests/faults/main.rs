@@ -1,0 +1,48 @@
+//! Faults under load: each trial hurts a fleet for a while, lets it come to rest, and asks `sortie audit` whether anything that
+//! was accepted is lost, there twice, or stuck. `tests/FAULTS.md` says what each does and how to read the report.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod clocks;
+mod crew;
+mod duplicates;
+mod fire;
+mod flags;
+mod frozen;
+mod kills;
+mod limits;
+mod load;
+mod network;
+mod proof;
+mod recovery;
+mod report;
+mod trial;
+
+use std::process::ExitCode;
+
+use self::{flags::Flags, report::Report, trial::Trial};
+
+/// Every trial: its name, which a filter may name, and what it does. They run in this order, one after the other.
+const TRIALS: [(&str, trial::Run); 6] = [
+    ("kills", |trial| Box::pin(kills::run(trial))),
+    ("frozen", |trial| Box::pin(frozen::run(trial))),
+    ("network", |trial| Box::pin(network::run(trial))),
+    ("duplicates", |trial| Box::pin(duplicates::run(trial))),
+    ("clocks", |trial| Box::pin(clocks::run(trial))),
+    ("limits", |trial| Box::pin(limits::run(trial))),
+];
+
+fn main() -> ExitCode {
+    let (flags, arguments) = match Flags::read(std::env::args(), &TRIALS.map(|(name, _)| name)) {
+        Ok(read) => read,
+        Err(problem) => {
+            eprintln!("{problem}\n\n{}", flags::HELP);
+            return ExitCode::from(2);
+        }
+    };
+    let report = Report::new(&flags);
+    let named = TRIALS.iter().filter(|(name, _)| flags.names.is_empty() || flags.names.iter().any(|one| one == name));
+    let trials = named.map(|(name, run)| Trial::named(name, *run, &flags, &report)).collect();
+    let ended = libtest_mimic::run(&arguments, trials);
+    report.show();
+    ended.exit_code()
+}

@@ -1,0 +1,193 @@
+//! After the fire: everything comes to rest, and then it is counted and proved.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use broker::{Reader, topology};
+use protocol::{
+    Outcome, RequestId, RunId, Status, Subject, accepted::Accepted, codes, subject::filter, time::Timestamp,
+    topology::Names,
+};
+use sortie_tests::{Fleet, binaries, program, until_some};
+
+use crate::{
+    crew,
+    load::{Asked, Kind, Load},
+    report::Row,
+};
+
+/// From the end of the fire. A message of the last victim waits for its ack deadline, one that three died with for three of
+/// them, and a run has three steps in a row.
+const REST_WITHIN: Duration = Duration::from_secs(150);
+
+/// Faults that are named one by one.
+const NAMED_MAX: usize = 10;
+
+/// Everything in the store of outcomes.
+#[derive(Debug, Default)]
+struct Stored {
+    /// Messages that were ever stored, by the broker's own count.
+    ever: u64,
+    /// By request: how many, the last one's status, failure code and time.
+    by_id: BTreeMap<RequestId, (u64, Status, Option<String>, Timestamp)>,
+}
+
+pub(crate) async fn prove(fleet: &Fleet, load: Load, folder: &Path, row: &mut Row) -> Result<()> {
+    let over = Instant::now();
+    let asked = load.stop().await.context("the load")?;
+    (row.accepted, row.refused) = (asked.accepted.len() as u64, asked.refused);
+    row.said_again.clone_from(&asked.said_again);
+    let left = rest(fleet).await;
+    row.rest_secs = over.elapsed().as_secs_f64();
+    if let Err(left) = &left {
+        row.faults.push(format!("{left:#}"));
+        row.stuck += messages(fleet).await?.iter().sum::<u64>();
+    }
+    audit(fleet, &asked, row).await?;
+    let stored = Stored::read(fleet).await?;
+    row.outcomes = stored.ever;
+    judge(&asked, &stored, row)?;
+    steps(fleet, &asked, row).await?;
+    row.begun_again = begun_again(&folder.join(crew::DIARY))?;
+    Ok(())
+}
+
+/// What is left in the streams that hold promises: requests, unique ones, and the logs of runs.
+async fn messages(fleet: &Fleet) -> Result<[u64; 3]> {
+    let names = Names::of(&fleet.namespace);
+    let mut messages = [0; 3];
+    for (count, stream) in messages.iter_mut().zip([&names.requests, &names.unique, &names.runs]) {
+        *count = topology::stream_state(&fleet.connection, stream).await?.messages;
+    }
+    Ok(messages)
+}
+
+/// Waits until nothing is left to do.
+async fn rest(fleet: &Fleet) -> Result<()> {
+    let rested = until_some(REST_WITHIN, || async {
+        let left = messages(fleet).await.ok()?;
+        (left == [0; 3]).then_some(())
+    });
+    if rested.await.is_some() {
+        return Ok(());
+    }
+    let names = Names::of(&fleet.namespace);
+    let mut subjects = Vec::new();
+    for stream in [&names.requests, &names.unique, &names.runs] {
+        subjects.extend(topology::subject_counts(&fleet.connection, stream, ">").await?.into_keys().take(NAMED_MAX));
+    }
+    anyhow::bail!("not at rest {REST_WITHIN:?} after the fire, there is left: {}", subjects.join(" "))
+}
+
+/// Asks the command, as a user would: about what was accepted, and about what is there.
+async fn audit(fleet: &Fleet, asked: &Asked, row: &mut Row) -> Result<()> {
+    let file = asked.file.to_str().context("a path")?;
+    for arguments in [&["audit", "--json", "--accepted", file][..], &["audit", "--json"]] {
+        let mut command = program::command(fleet, &binaries::path("sortie"));
+        command.args(arguments);
+        let output =
+            tokio::time::timeout(REST_WITHIN, command.output()).await.context("sortie audit does not end")??;
+        let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        if !output.status.success() {
+            row.faults.push(format!("sortie {}: {}\n{said}\n{complained}", arguments.join(" "), output.status));
+        }
+        let document: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
+        row.lost += document["counts"]["lost"].as_u64().unwrap_or(0);
+        if arguments.contains(&"--accepted") && output.status.success() {
+            ensure!(
+                document["accepted"].as_u64() >= Some(row.accepted),
+                "the audit has read less than was noted: {document}"
+            );
+        }
+    }
+    Ok(())
+}
+
+impl Stored {
+    async fn read(fleet: &Fleet) -> Result<Self> {
+        let names = Names::of(&fleet.namespace);
+        let reader = Reader::new(&fleet.connection);
+        let state = topology::stream_state(&fleet.connection, &names.outcomes).await?;
+        let mut stored = Self { ever: state.last_sequence, by_id: BTreeMap::new() };
+        let (mut read, mut from) = (0, Some(1));
+        while let Some(sequence) = from {
+            let page = reader.page(&names.outcomes, &filter::outcomes(&fleet.namespace), sequence, 1_000).await?;
+            from = page.next;
+            for message in page.messages {
+                read += 1;
+                let Some(Subject::Outcome(id)) = Subject::parse(&fleet.namespace, &message.subject) else { continue };
+                let outcome = Outcome::read(id.clone(), &message.headers, &message.body);
+                let code = outcome.failure().map(|failure| failure.code);
+                let entry = stored.by_id.entry(id).or_insert((0, outcome.status, None, message.time));
+                *entry = (entry.0 + 1, outcome.status, code, message.time);
+            }
+        }
+        // Nothing has left the stream, so what is in it is all that was ever stored.
+        ensure!(read == stored.ever, "{read} outcomes are there, and {} were stored", stored.ever);
+        Ok(stored)
+    }
+}
+
+/// Compares what was accepted with what was stored.
+fn judge(asked: &Asked, stored: &Stored, row: &mut Row) -> Result<()> {
+    let mut named = Vec::new();
+    for (id, (count, status, code, _)) in stored.by_id.iter().filter(|(_, (count, ..))| *count > 1) {
+        row.duplicated += 1;
+        named.push(format!("{id} has {count} outcomes, the last one {status} {code:?}"));
+    }
+    for (id, kind) in &asked.accepted {
+        match stored.by_id.get(id) {
+            None => {
+                row.stuck += 1;
+                named.push(format!("{id} ({kind:?}) has no outcome"));
+            }
+            Some((_, Status::Failed, Some(code), _)) if code == codes::POISON => row.poisoned += 1,
+            Some((_, status, ..)) if kind.may_end(*status) => {}
+            Some((_, status, code, _)) => {
+                row.wrong += 1;
+                named.push(format!("{id} ({kind:?}) ended {status} {code:?}"));
+            }
+        }
+    }
+    if !named.is_empty() {
+        row.faults.push(format!("{} requests: {}", named.len(), named[..named.len().min(NAMED_MAX)].join("; ")));
+    }
+    for line in std::fs::read_to_string(&asked.file)?.lines() {
+        let Ok(accepted) = Accepted::read(line.as_bytes()) else { continue };
+        let ended = stored.by_id.get(&accepted.id).filter(|_| asked.accepted.get(&accepted.id) == Some(&Kind::Plain));
+        if let Some((.., time)) = ended {
+            let took = time.signed_duration_since(accepted.at).as_seconds_f64();
+            row.slowest_secs = row.slowest_secs.max(took);
+        }
+    }
+    Ok(())
+}
+
+/// How many attempts of the diary, with their requests, stand in it more than once.
+fn begun_again(diary: &Path) -> Result<u64> {
+    let text = std::fs::read_to_string(diary)?;
+    let mut seen = BTreeSet::new();
+    Ok(text.lines().filter(|line| !seen.insert(*line)).count() as u64)
+}
+
+/// Each step of each run has one outcome in the log that the run left.
+async fn steps(fleet: &Fleet, asked: &Asked, row: &mut Row) -> Result<()> {
+    for (id, _) in asked.accepted.iter().filter(|(_, kind)| matches!(kind, Kind::Run | Kind::CancelledRun)) {
+        let run = RunId::parse(id.as_str())?;
+        // One that was cancelled before it began has left none.
+        let Some(record) = fleet.client.run_record(&run).await? else { continue };
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+        for fact in record.facts().iter().filter(|fact| fact.name.ends_with(".outcome")) {
+            *counts.entry(&fact.name).or_default() += 1;
+        }
+        for (fact, count) in counts.iter().filter(|(_, count)| **count > 1) {
+            row.duplicated += 1;
+            row.faults.push(format!("run {run} has {count} facts {fact}"));
+        }
+    }
+    Ok(())
+}
