@@ -49,6 +49,8 @@ pub(crate) struct Post {
     pub(crate) role: Role,
     /// Where it finds its broker.
     pub(crate) url: String,
+    /// Words before its own that put it into another place, such as a network namespace.
+    pub(crate) through: Vec<String>,
     /// Variables of its own.
     pub(crate) environment: Vec<(String, String)>,
 }
@@ -69,7 +71,8 @@ pub(crate) struct Member {
 }
 
 enum Order {
-    Signal(Signal, oneshot::Sender<Result<u32>>),
+    /// Or none, to be told its id.
+    Signal(Option<Signal>, oneshot::Sender<Result<u32>>),
     /// It is not started again.
     End(oneshot::Sender<Result<ExitStatus>>),
 }
@@ -82,7 +85,7 @@ pub(crate) fn usual(url: &str) -> Vec<Post> {
 
 impl Post {
     pub(crate) fn new(role: Role, url: &str) -> Self {
-        Self { role, url: url.to_owned(), environment: Vec::new() }
+        Self { role, url: url.to_owned(), through: Vec::new(), environment: Vec::new() }
     }
 
     fn command(&self, folder: &Path) -> Result<Command> {
@@ -92,7 +95,14 @@ impl Post {
             Role::Coordinator => binaries::path("coordinator"),
         };
         // It dies with this process, however that ends.
-        let mut command = embedded::parent::command(program);
+        let mut command = match self.through.split_first() {
+            None => embedded::parent::command(program),
+            Some((first, more)) => {
+                let mut command = embedded::parent::command(first);
+                command.args(more).arg(program);
+                command
+            }
+        };
         match self.role {
             Role::Agent => {
                 let orders = Orders { slots: 12, ..Orders::new(self.url.clone(), &folder.join(DIARY)) };
@@ -163,10 +173,22 @@ impl Member {
     /// # Errors
     /// When nobody keeps it any more.
     pub(crate) async fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.send(Some(signal)).await?;
+        if signal == Signal::SIGSTOP { stands_still(pid).await } else { Ok(()) }
+    }
+
+    /// The id of the process of the moment.
+    ///
+    /// # Errors
+    /// When nobody keeps it any more.
+    pub(crate) async fn pid(&self) -> Result<u32> {
+        self.send(None).await
+    }
+
+    async fn send(&self, signal: Option<Signal>) -> Result<u32> {
         let (answer, answered) = oneshot::channel();
         self.orders.send(Order::Signal(signal, answer)).await.ok().context("it is kept no more")?;
-        let pid = answered.await.context("it is kept no more")??;
-        if signal == Signal::SIGSTOP { stands_still(pid).await } else { Ok(()) }
+        answered.await.context("it is kept no more")?
     }
 
     async fn end(self) -> Result<()> {
@@ -237,7 +259,7 @@ impl Keeper {
     }
 }
 
-fn send(child: &Child, signal: Signal) -> Result<u32> {
+fn send(child: &Child, signal: Option<Signal>) -> Result<u32> {
     let pid = child.id().context("it has ended")?;
     kill(Pid::from_raw(i32::try_from(pid)?), signal)?;
     Ok(pid)
@@ -245,7 +267,7 @@ fn send(child: &Child, signal: Signal) -> Result<u32> {
 
 async fn drained(mut child: Child) -> Result<ExitStatus> {
     // One whose input has been closed, or that was frozen, hears it all the same.
-    send(&child, Signal::SIGTERM)?;
-    send(&child, Signal::SIGCONT)?;
+    send(&child, Some(Signal::SIGTERM))?;
+    send(&child, Some(Signal::SIGCONT))?;
     Ok(tokio::time::timeout(2 * PATIENCE, child.wait()).await.context("it does not end")??)
 }

@@ -4,7 +4,9 @@
 
 mod clocks;
 mod crew;
+mod disk;
 mod duplicates;
+mod files;
 mod fire;
 mod flags;
 mod frozen;
@@ -22,13 +24,17 @@ use std::process::ExitCode;
 use self::{flags::Flags, report::Report, trial::Trial};
 
 /// Every trial: its name, which a filter may name, and what it does. They run in this order, one after the other.
-const TRIALS: [(&str, trial::Run); 6] = [
+const TRIALS: [(&str, trial::Run); 10] = [
     ("kills", |trial| Box::pin(kills::run(trial))),
     ("frozen", |trial| Box::pin(frozen::run(trial))),
     ("network", |trial| Box::pin(network::run(trial))),
     ("duplicates", |trial| Box::pin(duplicates::run(trial))),
     ("clocks", |trial| Box::pin(clocks::run(trial))),
     ("limits", |trial| Box::pin(limits::run(trial))),
+    ("disk-full", |trial| Box::pin(disk::full(trial))),
+    ("disk-read-only", |trial| Box::pin(disk::read_only(trial))),
+    ("disk-slow", |trial| Box::pin(disk::slow(trial))),
+    ("files", |trial| Box::pin(files::run(trial))),
 ];
 
 fn main() -> ExitCode {

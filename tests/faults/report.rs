@@ -26,6 +26,8 @@ pub(crate) struct Row {
     pub(crate) strikes: BTreeMap<&'static str, Strikes>,
     /// What `sortie audit --accepted` did not find.
     pub(crate) lost: u64,
+    /// Acknowledged requests that a power cut took where the server does not flush them.
+    pub(crate) gone: u64,
     /// Requests of which more than one outcome was ever stored, and steps of which one stands twice in a run's log.
     pub(crate) duplicated: u64,
     /// Accepted requests without an outcome, and messages still queued, when everything should have come to rest.
@@ -59,6 +61,10 @@ pub(crate) struct Strikes {
 }
 
 impl Row {
+    pub(crate) fn skipped(name: &str, seed: u64, why: &str) -> Self {
+        Self { fault: name.to_owned(), seed, skipped: Some(why.to_owned()), ..Self::default() }
+    }
+
     pub(crate) fn strike(&mut self, what: &'static str) {
         self.strikes.entry(what).or_default().count += 1;
     }
@@ -89,7 +95,7 @@ impl fmt::Display for Row {
             .map(|(what, told)| format!("{} {what} (next outcome within {:.2} s)", told.count, told.recovery_secs_max));
         write!(
             f,
-            "{}, seed {}: {} accepted, {} lost, {} duplicated, {} stuck, {} wrong, {} poisoned, {} refused, said again {:?}, {} \
+            "{}, seed {}: {} accepted, {} lost, {} duplicated, {} stuck, {} wrong, {} poisoned, {} gone where they may, {} refused, said again {:?}, {} \
              attempts begun again; {}; at rest after {:.1} s, slowest plain request {:.1} s",
             self.fault,
             self.seed,
@@ -99,6 +105,7 @@ impl fmt::Display for Row {
             self.stuck,
             self.wrong,
             self.poisoned,
+            self.gone,
             self.refused,
             self.said_again,
             self.begun_again,
@@ -142,13 +149,13 @@ impl Report {
             return;
         }
         println!(
-            "{:<12} {:>6} {:>9} {:>8} {:>5} {:>10} {:>6} {:>6}  longest until the next outcome",
-            "fault", "rounds", "accepted", "strikes", "lost", "duplicated", "stuck", "wrong"
+            "{:<14} {:>6} {:>9} {:>8} {:>5} {:>10} {:>6} {:>6} {:>6}  longest until the next outcome",
+            "fault", "rounds", "accepted", "strikes", "lost", "duplicated", "stuck", "wrong", "gone"
         );
         for (fault, all) in by_fault(&rows) {
             let sum = |of: fn(&Row) -> u64| all.iter().map(|row| of(row)).sum::<u64>();
             println!(
-                "{:<12} {:>6} {:>9} {:>8} {:>5} {:>10} {:>6} {:>6}  {}",
+                "{:<14} {:>6} {:>9} {:>8} {:>5} {:>10} {:>6} {:>6} {:>6}  {}",
                 fault,
                 all.len(),
                 sum(|row| row.accepted),
@@ -157,6 +164,7 @@ impl Report {
                 sum(|row| row.duplicated),
                 sum(|row| row.stuck),
                 sum(|row| row.wrong),
+                sum(|row| row.gone),
                 longest(&all),
             );
         }

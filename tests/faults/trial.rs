@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use libtest_mimic::Failed;
 use rand::{SeedableRng, rngs::StdRng};
-use sortie_tests::Fleet;
+use sortie_tests::{Fleet, ground::Missing};
 
 use crate::{
     crew::Post,
@@ -56,7 +56,7 @@ impl Trial {
 
     /// What is told of a fault that cannot be tried here.
     pub(crate) fn skipped(self, why: &str) -> Row {
-        Row { fault: self.name.to_owned(), seed: self.seed, skipped: Some(why.to_owned()), ..Row::default() }
+        Row::skipped(self.name, self.seed, why)
     }
 
     /// Sets a fleet on fire: these processes at work under the mixed load.
@@ -87,7 +87,10 @@ fn round(trial: Trial, run: Run, report: &Report) -> Result<(), Failed> {
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(run(trial))));
     // What a panic said stands above already; what it can not say is the seed.
     let ended = ended.unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")));
-    let row = ended.map_err(told)?;
+    let row = match ended {
+        Err(error) if error.is::<Missing>() => Row::skipped(name, seed, &format!("SKIPPED: {error}")),
+        ended => ended.map_err(told)?,
+    };
     println!("{row}");
     let verdict = row.verdict();
     report.add(row);

@@ -75,7 +75,14 @@ impl Fleet {
     /// # Errors
     /// When the servers cannot be started.
     pub async fn start_cluster_with(config: Config) -> Result<Self> {
-        let cluster = Cluster::start_with(3, config).await.context("three nats-servers")?;
+        Self::on_cluster(Cluster::start_with(3, config).await.context("three nats-servers")?).await
+    }
+
+    /// On these three servers, everything replicated three times.
+    ///
+    /// # Errors
+    /// When they take no streams.
+    pub async fn on_cluster(cluster: Cluster) -> Result<Self> {
         Self::on(Site::Three(cluster), &Settings { replicas: 3, ..Settings::default() }).await
     }
 

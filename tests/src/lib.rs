@@ -5,6 +5,7 @@
 pub mod binaries;
 pub mod count;
 pub mod fleet;
+pub mod ground;
 pub mod journal;
 pub mod latch;
 pub mod lives;

@@ -30,7 +30,7 @@ pub const BACKOFF: Duration = Duration::from_millis(400);
 /// What a victim is to be.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Orders {
-    /// Where its broker is.
+    /// Where its broker is: URLs, separated by commas.
     pub server: String,
     /// Attempts at once.
     pub slots: usize,

@@ -3,8 +3,6 @@
 
 use std::{
     collections::BTreeSet,
-    path::{Path, PathBuf},
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,7 +17,7 @@ use coordinator::Coordinator;
 use embedded::Config;
 use protocol::{RequestId, Status, topology::Names};
 use serde_json::Value;
-use sortie_tests::{Count, Fleet, fleet::capability, until};
+use sortie_tests::{Count, Fleet, fleet::capability, ground::Disk, until};
 use worker::{Backoff, CapabilityConfig, Context, Failure, RetryPolicy};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -175,51 +173,15 @@ async fn what_fell_due_in_a_full_store_fires_once_there_is_room() -> Result<()> 
     worker.stop().await
 }
 
-/// A file system of its own, which really fills up. Unmounted on drop.
-struct Mount {
-    path: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
-impl Mount {
-    /// None where mounting is not permitted.
-    fn of(size: &str) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("disk");
-        std::fs::create_dir(&path).unwrap();
-        let option = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &option, "tmpfs"]).arg(&path).output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self { path, _folder: folder }),
-            refused => {
-                eprintln!("SKIPPED: no file system can be mounted here: {refused:?}");
-                None
-            }
-        }
-    }
-
-    fn grow(&self, size: &str) {
-        let option = format!("remount,size={size}");
-        let grown = Command::new("mount").args(["-o", &option]).arg(&self.path).status().unwrap();
-        assert!(grown.success());
-    }
-
-    fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Lazily: a server that is just being killed may still hold files.
-        let unmounted = Command::new("umount").arg("-l").arg(&self.path).status();
-        assert!(std::thread::panicking() || unmounted.is_ok_and(|status| status.success()), "{:?}", self.path);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_loses_nothing_acknowledged_and_works_after_a_restart_with_space() -> Result<()> {
-    let Some(disk) = Mount::of("16m") else { return Ok(()) };
+    let disk = match Disk::in_memory("16m") {
+        Ok(disk) => disk,
+        Err(missing) => {
+            eprintln!("SKIPPED: {missing}");
+            return Ok(());
+        }
+    };
     // The server believes that it may use more than there is.
     let config = Config { store: Some(disk.path().join("store")), store_bytes_max: Some(1 << 30), ..Config::default() };
     let mut fleet = Fleet::start_with(config).await?;
@@ -229,7 +191,7 @@ async fn a_full_disk_loses_nothing_acknowledged_and_works_after_a_restart_with_s
     assert!(!accepted.is_empty());
     // Space alone does not mend it: the stream answers nothing until the server is started again.
     fleet.server().kill()?;
-    disk.grow("256m");
+    disk.grow("256m")?;
     fleet.server().restart().await?;
     let url = fleet.url();
     let options = broker::Options { servers: vec![url], ..broker::Options::default() };

@@ -59,6 +59,18 @@ impl Cluster {
         Ok(started)
     }
 
+    /// Servers that were started one by one, each with what it says of the cluster in its own
+    /// [`Config::extra`](crate::Config::extra), and its monitoring on. Returns when they have a leader and JetStream answers
+    /// on each.
+    ///
+    /// # Errors
+    /// [`Error::ClusterNotReady`].
+    pub async fn of(members: Vec<Server>) -> Result<Self, Error> {
+        let mut joined = Self { members, within: Config::default().start_within, _routes: Vec::new() };
+        joined.ready().await?;
+        Ok(joined)
+    }
+
     /// The URLs of all members, separated by commas.
     #[must_use]
     pub fn url(&self) -> String {

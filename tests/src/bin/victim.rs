@@ -29,7 +29,10 @@ async fn main() -> anyhow::Result<ExitCode> {
         LogSettings { format: LogFormat::Human, level: "info,worker=debug".to_owned(), shipped: None, colour: false };
     process::logging::init(&log, false);
     let config = Config {
-        broker: broker::Options { servers: vec![orders.server.clone()], ..broker::Options::default() },
+        broker: broker::Options {
+            servers: orders.server.split(',').map(str::to_owned).collect(),
+            ..broker::Options::default()
+        },
         slots: orders.slots,
         drain_grace: orders.drain_grace,
         ..Config::default()
