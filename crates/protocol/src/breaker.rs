@@ -303,8 +303,9 @@ impl Opening {
 }
 
 fn after(moment: Timestamp, duration: Duration) -> Timestamp {
-    let duration = duration.min(duration::DURATION_MAX);
-    moment + chrono::TimeDelta::from_std(duration).unwrap_or_default()
+    let duration = chrono::TimeDelta::from_std(duration.min(duration::DURATION_MAX)).unwrap_or_default();
+    // Somebody else may have written the moment.
+    moment.checked_add_signed(duration).unwrap_or(Timestamp::MAX_UTC)
 }
 
 #[cfg(test)]

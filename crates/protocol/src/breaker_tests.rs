@@ -200,3 +200,13 @@ proptest! {
         prop_assert_eq!(breaker.state, State::Closed);
     }
 }
+
+/// It panicked: what is written by others may name any moment.
+#[test]
+fn a_breaker_at_the_end_of_all_time_still_opens() {
+    let settings = Settings { open_for: duration::DURATION_MAX, ..Settings::default() };
+    let mut breaker = Breaker::closed(settings, Timestamp::MAX_UTC);
+    let opening = Opening::new(InstanceId::generate(), "timeout", "too slow", Timestamp::MAX_UTC);
+    breaker.open(opening, settings);
+    assert_eq!(breaker.until, Some(Timestamp::MAX_UTC));
+}

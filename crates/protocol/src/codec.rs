@@ -7,6 +7,10 @@ use serde_json::Value;
 
 use crate::{Failure, codes};
 
+/// How deep a MessagePack body may be nested: no deeper than JSON is read, because what is read here is written as JSON
+/// elsewhere (outcomes that people see, the next step of a run).
+const DEPTH_MAX: usize = 127;
+
 /// How a body is encoded, from its `Content-Type` header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ContentType {
@@ -49,7 +53,11 @@ impl ContentType {
         match self {
             Self::Json if body.is_empty() => serde_json::from_slice(b"null").map_err(invalid_input),
             Self::Json => serde_json::from_slice(body).map_err(invalid_input),
-            Self::MessagePack => rmp_serde::from_slice(body).map_err(invalid_input),
+            Self::MessagePack => {
+                let mut deserializer = rmp_serde::Deserializer::from_read_ref(body);
+                deserializer.set_max_depth(DEPTH_MAX);
+                T::deserialize(&mut deserializer).map_err(invalid_input)
+            }
             Self::Other(text) => Err(Failure::new(
                 codes::CONTENT_TYPE_UNSUPPORTED,
                 format!("content type `{text}` cannot be read; send application/json or application/msgpack"),
@@ -114,6 +122,17 @@ mod tests {
             assert_eq!(ContentType::MessagePack.decode::<Pair>(bad).unwrap_err().code, codes::INVALID_INPUT);
         }
         assert_eq!(ContentType::Json.decode::<Option<Pair>>(b""), Ok(None));
+    }
+
+    #[test]
+    fn what_is_read_as_messagepack_is_not_nested_deeper_than_json_is_read() {
+        let nested = |depth: usize| [vec![0x91; depth], vec![0xc0]].concat();
+        let deepest = (0..300).rev().find_map(|depth| ContentType::MessagePack.decode::<Value>(&nested(depth)).ok());
+        let body = ContentType::Json.encode(&deepest.unwrap()).unwrap();
+        assert!(body.len() > 200, "{}", body.len());
+        assert!(ContentType::Json.decode::<Value>(&body).is_ok());
+        let refusal = ContentType::MessagePack.decode::<Value>(&nested(1_000)).unwrap_err();
+        assert_eq!(refusal.code, codes::INVALID_INPUT);
     }
 
     proptest! {

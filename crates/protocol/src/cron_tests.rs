@@ -116,3 +116,11 @@ fn the_next_firing_is_told_in_the_zone_of_the_schedule() {
         assert_eq!(next, expected.map(moment), "{schedule} {zone:?} {after}");
     }
 }
+
+/// It panicked: the sum of a moment and such an interval is no moment.
+#[test]
+fn an_interval_beyond_all_time_has_no_next_firing() {
+    let stored = time::parse("2026-03-28T00:00:00Z").unwrap();
+    let recurrence = Recurrence::parse("@every 9000000000000s", None).unwrap();
+    assert_eq!(recurrence.next(stored, stored), None);
+}

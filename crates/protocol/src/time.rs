@@ -1,6 +1,6 @@
 //! The one door to the wall clock, and the one spelling of a time on the wire: RFC 3339, UTC, milliseconds.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 
 /// A moment on the wire and in documents, always UTC.
 pub type Timestamp = DateTime<Utc>;
@@ -25,11 +25,11 @@ pub fn format_exactly(moment: Timestamp) -> String {
 /// Reads an RFC 3339 moment with any offset.
 ///
 /// # Errors
-/// A sentence that shows the accepted form.
+/// A sentence that shows the accepted form; also where the year is none of four digits in UTC, which could not be written.
 pub fn parse(text: &str) -> Result<Timestamp, String> {
-    DateTime::parse_from_rfc3339(text.trim())
-        .map(|moment| moment.with_timezone(&Utc))
-        .map_err(|_| format!("`{text}` is not an RFC 3339 time such as 2026-11-20T07:17:00Z"))
+    let moment = DateTime::parse_from_rfc3339(text.trim()).map(|moment| moment.with_timezone(&Utc));
+    let moment = moment.ok().filter(|moment| (0..=9999).contains(&moment.year()));
+    moment.ok_or_else(|| format!("`{text}` is not an RFC 3339 time such as 2026-11-20T07:17:00Z"))
 }
 
 #[cfg(test)]
@@ -42,5 +42,16 @@ mod tests {
         assert_eq!(format(moment), "2026-11-20T07:17:00.123Z");
         assert_eq!(parse(&format(moment)), Ok(moment));
         assert!(parse("tomorrow").unwrap_err().contains("RFC 3339"));
+    }
+
+    /// With an offset such a moment is well formed, and a retry that carried it would have been refused.
+    #[test]
+    fn a_moment_that_could_not_be_written_is_not_read() {
+        for text in ["9999-12-31T23:59:59-00:01", "0000-01-01T00:00:00+00:01"] {
+            assert!(parse(text).unwrap_err().contains(text));
+        }
+        for text in ["9999-12-31T23:59:59.999Z", "0000-01-01T00:00:00.000Z"] {
+            assert_eq!(parse(text).map(format).as_deref(), Ok(text));
+        }
     }
 }

@@ -47,8 +47,7 @@ impl Recurrence {
             Self::Every(interval) => {
                 let (start, step) = (whole_seconds(stored), i64::try_from(interval.as_secs()).ok()?.max(1));
                 let passed = (after - start).num_seconds().max(0) / step;
-                let next = start + TimeDelta::try_seconds(passed.checked_add(1)?.checked_mul(step)?)?;
-                Some(next)
+                start.checked_add_signed(TimeDelta::try_seconds(passed.checked_add(1)?.checked_mul(step)?)?)
             }
             Self::Cron(cron, zone) => {
                 let next = cron.find_next_occurrence(&after.with_timezone(zone), false).ok()?;
