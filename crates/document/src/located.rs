@@ -8,6 +8,9 @@ use serde_saphyr::{Location, Spanned};
 
 use crate::fault::Fault;
 
+/// Stack for the deepest text that is read.
+const STACK_BYTES: usize = 16 * 1024 * 1024;
+
 /// Where parts of a document were written, by JSON pointer. A map's entry is located at its key, because that is what a
 /// person looks for.
 #[derive(Debug)]
@@ -25,7 +28,9 @@ impl Located {
         // A key that is there twice is told below, with all others.
         let duplicate_keys = serde_saphyr::options::DuplicateKeyPolicy::LastWins;
         let options = serde_saphyr::options! { strict_booleans: true, duplicate_keys: duplicate_keys };
-        let root: Spanned<Node> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        // A level takes up to 50 KB of stack in a debug build, and the reader goes 64 levels down: more than a task may have.
+        let read = || serde_saphyr::from_str_with_options(text, options);
+        let root: Spanned<Node> = stacker::grow(STACK_BYTES, read).map_err(|error| {
             let (line, column) = error.location().map_or((0, 0), |place| (place.line(), place.column()));
             let sentence = error.without_snippet().to_string();
             let message = sentence.split(" at line ").next().unwrap_or_default().to_owned();
