@@ -1,0 +1,4 @@
+//! `control` for libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sortie_fuzz::control(data));

@@ -1,0 +1,4 @@
+//! `policies` for libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sortie_fuzz::policies(data));

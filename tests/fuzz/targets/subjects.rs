@@ -1,0 +1,4 @@
+//! `subjects` for libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sortie_fuzz::subjects(data));

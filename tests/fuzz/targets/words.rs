@@ -1,0 +1,4 @@
+//! `words` for libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sortie_fuzz::words(data));
