@@ -6,6 +6,7 @@
 //! ```
 
 mod collect;
+mod fields;
 mod logs;
 mod ship;
 

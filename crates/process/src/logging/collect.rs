@@ -70,11 +70,10 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
-        let mut said = Said::default();
-        attributes.record(&mut said);
-        if let Some(span) = context.span(id).filter(|_| said.is_about_work()) {
-            said.fields.clear();
-            span.extensions_mut().insert(said);
+        let mut work = Work::default();
+        attributes.record(&mut work);
+        if let Some(span) = context.span(id).filter(|_| work.0.is_about_work()) {
+            span.extensions_mut().insert(work.0);
         }
     }
 
@@ -127,15 +126,43 @@ impl Said {
     }
 
     fn take(&mut self, name: &str, value: Value) {
-        match (name, &value) {
-            ("message", Value::String(text)) => self.message.clone_from(text),
-            ("request.id", Value::String(text)) => self.request = Some(text.clone()),
-            ("capability", Value::String(text)) => self.capability = Some(text.clone()),
+        match (name, value) {
+            ("message", Value::String(text)) => self.message = text,
+            ("request.id", Value::String(text)) => self.request = Some(text),
+            ("capability", Value::String(text)) => self.capability = Some(text),
             ("attempt", Value::Number(number)) => self.attempt = number.as_u64(),
-            ("traceparent", Value::String(text)) => self.trace_id = trace_id(text).map(str::to_owned),
-            _ => drop(self.fields.insert(name.to_owned(), value)),
+            ("traceparent", Value::String(text)) => self.trace_id = trace_id(&text).map(str::to_owned),
+            (_, value) => drop(self.fields.insert(name.to_owned(), value)),
         }
     }
+}
+
+/// What the fields of a span say of work, and nothing else of them: every attempt has such a span, and few of them log.
+#[derive(Debug, Default)]
+struct Work(Said);
+
+impl Visit for Work {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if is_about_work(field) {
+            self.0.record_debug(field, value);
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if is_about_work(field) {
+            self.0.record_str(field, value);
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if is_about_work(field) {
+            self.0.record_u64(field, value);
+        }
+    }
+}
+
+fn is_about_work(field: &Field) -> bool {
+    ["request.id", "capability", "attempt", "traceparent"].contains(&field.name())
 }
 
 impl Visit for Said {

@@ -22,6 +22,7 @@ use tracing_subscriber::{
 use super::{
     LogFormat, LogSettings,
     collect::{Collected, Collector},
+    fields::SpanFields,
     filter_of,
     ship::{Sender, Shipper, Shipping},
 };
@@ -91,7 +92,7 @@ fn begin_ours(settings: &LogSettings, shipped: Option<&str>) -> Option<Inner> {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(settings.colour);
     let mut layers: Vec<AnyLayer> = vec![match settings.format {
         LogFormat::Human => lines.with_filter(print).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_filter(print).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).fmt_fields(SpanFields).with_filter(print).boxed(),
     }];
     let (mut ship, mut waiting) = (None, None);
     if let Some(level) = shipped {
