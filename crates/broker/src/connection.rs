@@ -138,7 +138,9 @@ impl Connection {
         let until = end_of(options.connect_within);
         let mut waits = Waits::new(Duration::from_millis(50), Duration::from_secs(1));
         let connection = loop {
-            match Self::open_once(&options).await {
+            // Boxed: whatever may have to connect would carry the ten kilobytes of it in its own future, each request of a
+            // worker too.
+            match Box::pin(Self::open_once(&options)).await {
                 Err(error) if error.kind() == Kind::Unreachable && Instant::now() < until => {
                     tokio::time::sleep(waits.next()).await;
                 }
@@ -272,8 +274,7 @@ impl Connection {
         }
         let answer = tokio::select! {
             answer = self.client.send_request(subject.clone(), request) => answer,
-            error = self.refused(|refusals| refusals.of_request(&subject, began)) => return Err(error),
-            () = self.made_anew() => return Err(Error::new(Kind::TimedOut, "the connection broke before the answer came")),
+            error = self.unanswered(self.generation(), |refusals| refusals.of_request(&subject, began)) => return Err(error),
         };
         answer.map(Message::of).map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => Error::new(Kind::NoResponders, "nobody answers there"),
@@ -283,17 +284,6 @@ impl Connection {
                 Error::new(Kind::TimedOut, format!("no answer within {}", protocol::duration::format(timeout)))
             }
         })
-    }
-
-    /// Ends when a connection that is there now is lost and another one is there: an answer that was on its way is lost
-    /// with it. What is asked while there is none is sent when there is one.
-    async fn made_anew(&self) {
-        let last = self.generation();
-        let mut link = self.link.clone();
-        if link.wait_for(|link| link.is_up && link.generation > last).await.is_err() {
-            // Nobody tells any more; the timeout remains.
-            std::future::pending::<()>().await;
-        }
     }
 
     /// Asks; the answers go to `reply`.
@@ -331,26 +321,35 @@ impl Connection {
     }
 
     /// Ends with a refusal that `find` finds among those that the broker told.
-    async fn refused(&self, find: impl Fn(&Refusals) -> Option<Error>) -> Error {
+    /// Ends when no answer can come any more: it was refused, or the connection of this generation is lost and another one
+    /// is there. What is asked while there is none is sent when there is one.
+    async fn unanswered(&self, generation: u64, find: impl Fn(&Refusals) -> Option<Error>) -> Error {
         let mut link = self.link.clone();
+        let is_another = |link: &Link| link.is_up && link.generation > generation;
         loop {
+            let (seen, is_lost) = {
+                let link = link.borrow_and_update();
+                (link.refusals, is_another(&link))
+            };
+            if is_lost {
+                return Error::new(Kind::TimedOut, "the connection broke before the answer came");
+            }
             // Nothing was refused as a rule, and then nothing is looked for.
-            let seen = link.borrow_and_update().refusals;
             if seen > 0
                 && let Some(error) = find(&self.refusals)
             {
                 return error;
             }
-            if link.wait_for(|link| link.refusals > seen).await.is_err() {
+            if link.wait_for(|link| link.refusals > seen || is_another(link)).await.is_err() {
                 // Nobody tells any more; the timeout remains.
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// Ends when what was asked there, with its answers to go to `inbox`, was refused.
-    pub(crate) async fn refused_asking(&self, subject: &str, inbox: &str, since: Instant) -> Error {
-        self.refused(|refusals| refusals.of_asking(subject, inbox, since)).await
+    /// Ends when what was asked there, with its answers to go to `inbox`, was refused, or the connection was lost.
+    pub(crate) async fn unanswered_asking(&self, subject: &str, inbox: &str, since: Instant) -> Error {
+        self.unanswered(self.generation(), |refusals| refusals.of_asking(subject, inbox, since)).await
     }
 }
 

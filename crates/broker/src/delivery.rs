@@ -18,10 +18,6 @@ const UNREADABLE_PUT_OFF: Duration = Duration::from_secs(30);
 pub struct Delivery {
     /// The message.
     pub message: Message,
-    /// Its stream.
-    pub stream: String,
-    /// The consumer that delivered it.
-    pub consumer: String,
     /// How often it was delivered, this time counted.
     pub delivered: u64,
     /// Its sequence in the stream.
@@ -33,59 +29,76 @@ pub struct Delivery {
     /// When it came in.
     pub received: Instant,
     ack_subject: String,
+    /// Where in it the stream's name begins and ends, and where the consumer's ends.
+    names: (usize, usize, usize),
 }
 
 impl Delivery {
     /// Reads a delivery from its acknowledgement subject, `$JS.ACK.<stream>.<consumer>.<delivered>.<stream
     /// sequence>.<consumer sequence>.<nanoseconds>.<pending>`, or the newer form with domain and account behind `ACK`.
-    pub(crate) fn read(message: Message) -> Option<Self> {
-        let ack_subject = message.reply.clone()?;
-        let tokens: Vec<&str> = ack_subject.split('.').collect();
-        let tail = match tokens.as_slice() {
-            ["$JS", "ACK", tail @ ..] if tail.len() == 7 => tail,
-            ["$JS", "ACK", _domain, _account, tail @ ..] if tail.len() >= 7 => tail,
+    pub(crate) fn read(mut message: Message) -> Option<Self> {
+        let ack_subject = message.reply.take()?;
+        let tail = ack_subject.strip_prefix("$JS.ACK.")?;
+        let tail = match tail.bytes().filter(|byte| *byte == b'.').count() {
+            6 => tail,
+            8.. => tail.splitn(3, '.').nth(2)?,
             _ => return None,
         };
-        let number = |index: usize| tail.get(index)?.parse::<u64>().ok();
-        let nanos = i64::try_from(number(5)?).ok()?;
+        let begin = ack_subject.len() - tail.len();
+        let mut tokens = tail.split('.');
+        let stream_end = begin + tokens.next()?.len();
+        let consumer_end = stream_end + 1 + tokens.next()?.len();
+        let mut number = || tokens.next()?.parse::<u64>().ok();
+        let (delivered, sequence, _of_consumer) = (number()?, number()?, number()?);
+        let nanos = i64::try_from(number()?).ok()?;
         Some(Self {
-            stream: (*tail.first()?).to_owned(),
-            consumer: (*tail.get(1)?).to_owned(),
-            delivered: number(2)?,
-            sequence: number(3)?,
+            delivered,
+            sequence,
             published_at: chrono::DateTime::from_timestamp_nanos(nanos),
-            pending: number(6)?,
+            pending: number()?,
             received: Instant::now(),
             message,
             ack_subject,
+            names: (begin, stream_end, consumer_end),
         })
+    }
+
+    /// Its stream.
+    pub fn stream(&self) -> &str {
+        &self.ack_subject[self.names.0..self.names.1]
+    }
+
+    /// The consumer that delivered it.
+    pub fn consumer(&self) -> &str {
+        &self.ack_subject[self.names.1 + 1..self.names.2]
+    }
+
+    /// Stream and consumer as `<stream>.<consumer>`: neither name has a dot.
+    pub fn came_by(&self) -> &str {
+        &self.ack_subject[self.names.0..self.names.2]
     }
 
     /// A delivery that could not be read where it came in. The broker goes by the sequence in the stream alone when such a
     /// message is acknowledged or extended, and minds of the consumer's only that there was such a delivery (seen on 2.15.1).
     pub(crate) fn of_stored(stored: StoredMessage, consumer: &Consumer, deliveries: u64) -> Self {
         let nanos = stored.time.timestamp_nanos_opt().unwrap_or_default();
-        let (stream, consumer, sequence) = (consumer.stream.clone(), consumer.name.clone(), stored.sequence);
+        let (stream, consumer, sequence) = (&consumer.stream, &consumer.name, stored.sequence);
         // How often is not known; it may have been in other hands.
         let delivered = 2;
         let ack_subject = format!("$JS.ACK.{stream}.{consumer}.{delivered}.{sequence}.{deliveries}.{nanos}.0");
-        let message = Message {
-            subject: stored.subject,
-            reply: Some(ack_subject.clone()),
-            headers: stored.headers,
-            body: stored.body,
-            status: None,
-        };
+        let begin = "$JS.ACK.".len();
+        let names = (begin, begin + stream.len(), begin + stream.len() + 1 + consumer.len());
+        let message =
+            Message { subject: stored.subject, reply: None, headers: stored.headers, body: stored.body, status: None };
         Self {
             message,
-            stream,
-            consumer,
             delivered,
             sequence,
             published_at: stored.time,
             pending: 0,
             received: Instant::now(),
             ack_subject,
+            names,
         }
     }
 
@@ -170,7 +183,7 @@ mod tests {
             "$JS.ACK.hub.ACCOUNT.FLEET_REQUESTS.echo.2.17.5.1763622000123456789.40.random",
         ] {
             let delivery = delivery(subject).unwrap();
-            assert_eq!((delivery.stream.as_str(), delivery.consumer.as_str()), ("FLEET_REQUESTS", "echo"));
+            assert_eq!((delivery.stream(), delivery.consumer()), ("FLEET_REQUESTS", "echo"));
             assert_eq!((delivery.delivered, delivery.sequence, delivery.pending), (2, 17, 40));
             assert_eq!(delivery.published_at.timestamp(), 1_763_622_000);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::{HeaderMap, StatusCode};
+use async_nats::{HeaderMap, HeaderName, StatusCode};
 use bytes::Bytes;
 use protocol::{Headers, header};
 
@@ -62,7 +62,7 @@ impl Outgoing {
 
     /// Stored once per id within the stream's duplicate window.
     #[must_use]
-    pub fn with_message_id(mut self, id: impl Into<String>) -> Self {
+    pub fn with_message_id(mut self, id: impl AsRef<str>) -> Self {
         self.headers.set(header::NATS_MSG_ID, id);
         self
     }
@@ -90,15 +90,17 @@ impl Message {
 }
 
 pub(crate) fn headers_of(map: &HeaderMap) -> Headers {
-    map.iter()
-        .flat_map(|(name, values)| values.iter().map(move |value| (name.to_string(), value.as_str().to_owned())))
-        .collect()
+    map.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value.as_str()))).collect()
 }
 
 pub(crate) fn map_of(headers: &Headers) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in headers.iter() {
-        map.append(name, value);
+        // Names of ours need no memory of their own.
+        match header::well_known(name) {
+            Some(name) => map.append(HeaderName::from_static(name), value),
+            None => map.append(name, value),
+        }
     }
     map
 }

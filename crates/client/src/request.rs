@@ -207,7 +207,7 @@ impl<'a> RequestBuilder<'a> {
 
     /// A header of your own, which reaches the handler. Those of the fleet (`Sortie-…`) and of the broker (`Nats-…`) are
     /// refused.
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         self.wish.headers.push(name, value);
         self
     }

@@ -56,7 +56,7 @@ impl RequestBuilder<'_> {
         wish.check()?;
         let body = encode(body, &wish.content_type)?;
         if wish.unique.is_some() {
-            return client.send(&wish, body).await?.outcome(within).await;
+            return Box::pin(async { client.send(&wish, body).await?.outcome(within).await }).await;
         }
         let listening = client.listen(wish.id()).await?;
         let receipt = client.send(&wish, body).await?;
@@ -119,12 +119,13 @@ impl Wish {
 impl Client {
     pub(crate) async fn send(&self, wish: &Wish, body: Bytes) -> Result<Receipt, Error> {
         let (id, is_given) = (wish.id().clone(), wish.id.is_some());
-        if is_given && let Some(outcome) = self.outcome(&id).await? {
+        // What is rare is boxed: a program that has many requests on their way carries the way of each in memory.
+        if is_given && let Some(outcome) = Box::pin(self.outcome(&id)).await? {
             return Ok(Receipt::new(self, id, Acceptance::Done(outcome)));
         }
         // The time before it is published: an outcome is kept for at least as long as that counts from here.
         let at = match wish.noted_in {
-            Some(_) => Some(self.now().await?),
+            Some(_) => Some(Box::pin(self.now()).await?),
             None => None,
         };
         let mut outgoing = self.outgoing(wish, &id, body).await.map_err(|error| error.about(&id))?;
@@ -141,10 +142,11 @@ impl Client {
             // Its schedule is there: put there under this id before, perhaps by an earlier try of this publish.
             Err(error) if error.kind() == Kind::WrongSequence => Receipt::new(self, id, Acceptance::Repeated),
             Err(error) if error.kind() == Kind::SubjectFull => {
-                return Err(self.key_taken(wish, &outgoing.subject).await);
+                return Err(Box::pin(self.key_taken(wish, &outgoing.subject)).await);
             }
             Err(error) => {
-                return Err(self.explained(error, stream).await.during("not submitted for certain").about(&id));
+                let error = Box::pin(self.explained(error, stream)).await;
+                return Err(error.during("not submitted for certain").about(&id));
             }
         };
         if let (Some(file), Some(at)) = (&wish.noted_in, at) {
@@ -178,7 +180,7 @@ impl Client {
         }
         let inline_max = self.connection().payload_bytes_max().saturating_sub(MESSAGE_OVERHEAD);
         let body = if body.len() > inline_max.min(limits::BODY_INLINE_BYTES_MAX) {
-            request.payload_ref = Some(self.payloads().put(&body).await?);
+            request.payload_ref = Some(Box::pin(self.payloads().put(&body)).await?);
             Bytes::new()
         } else {
             body
@@ -226,7 +228,7 @@ impl Client {
                 let refused = || Error::invalid("a wait of more than ten years");
                 let within = wait.min(protocol::duration::DURATION_MAX) == wait;
                 let wait = TimeDelta::from_std(wait).ok().filter(|_| within).ok_or_else(refused)?;
-                Ok(Some(self.now().await? + wait))
+                Ok(Some(Box::pin(self.now()).await? + wait))
             }
         }
     }

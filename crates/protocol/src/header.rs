@@ -1,5 +1,7 @@
 //! Header names, and headers as plain data.
 
+use std::fmt;
+
 use crate::limits;
 
 /// The request's id.
@@ -97,13 +99,53 @@ pub const NATS_PREFIX: &str = "Nats-";
 /// What every header of ours begins with.
 pub const SORTIE_PREFIX: &str = "Sortie-";
 
+/// The headers of requests and outcomes that nearly every one of them has.
+const WELL_KNOWN: [&str; 12] = [
+    REQUEST_ID,
+    STATUS,
+    CONTENT_TYPE,
+    ATTEMPT,
+    CAPABILITY,
+    INSTANCE,
+    NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+    NATS_MSG_ID,
+    DEADLINE,
+    REPLY_TO,
+    READY_AT,
+    TRACEPARENT,
+];
+
+/// A header's name as it stands in this file, for those that nearly every request or outcome has: whoever keeps names need
+/// not copy those.
+pub fn well_known(name: &str) -> Option<&'static str> {
+    WELL_KNOWN.into_iter().find(|known| *known == name)
+}
+
 /// What a name begins with that stands for what cannot be read of a message's headers. No header has such a name: there is
 /// a blank in it.
 const UNREADABLE: &str = "unreadable: ";
 
 /// Headers in order; a name may stand more than once, the first value counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers(Vec<(String, String)>);
+///
+/// All names and values stand in one text: a message has a dozen of them, is read, copied and written several times on its
+/// way, and pieces of their own would each be allocated each time.
+#[derive(Clone, Default)]
+pub struct Headers {
+    text: String,
+    lines: Vec<Line>,
+}
+
+/// Where a header stands in the text: its name from `name` to `value`, its value from there to `end`.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    name: usize,
+    value: usize,
+    end: usize,
+}
+
+/// What most messages have room in.
+const ROOM_BYTES: usize = 512;
+const ROOM_LINES: usize = 12;
 
 impl Headers {
     /// No headers.
@@ -114,45 +156,59 @@ impl Headers {
     /// The first value of a header. Names are matched without regard to case, because clients differ in how they
     /// write them.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// The last value of a header whose name is written exactly so: what the broker adds to a stored message stands behind
     /// whatever its publisher wrote.
     pub fn last(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.iter().rev().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
     /// Replaces every value of a header by this one.
-    pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        let name = name.into();
-        self.remove(&name);
-        self.0.push((name, value.into()));
+    pub fn set(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) {
+        self.remove(name.as_ref());
+        self.push(name, value);
     }
 
     /// Adds a header without looking for others of its name.
-    pub fn push(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        self.0.push((name.into(), value.into()));
+    pub fn push(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) {
+        if self.lines.is_empty() {
+            self.text.reserve(ROOM_BYTES);
+            self.lines.reserve(ROOM_LINES);
+        }
+        let name_at = self.text.len();
+        self.text.push_str(name.as_ref());
+        let value_at = self.text.len();
+        self.text.push_str(value.as_ref());
+        self.lines.push(Line { name: name_at, value: value_at, end: self.text.len() });
     }
 
     /// Removes every value of a header.
     pub fn remove(&mut self, name: &str) {
-        self.0.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
+        self.retain(|key| !key.eq_ignore_ascii_case(name));
+    }
+
+    /// Removes every header but those whose names are to be kept.
+    pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
+        if self.iter().any(|(name, _)| !is_kept(name)) {
+            *self = self.iter().filter(|(name, _)| is_kept(name)).collect();
+        }
     }
 
     /// Name and value pairs in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
+        self.lines.iter().map(|line| (&self.text[line.name..line.value], &self.text[line.value..line.end]))
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.lines.is_empty()
     }
 
     /// Names and values together, in bytes, with the four bytes that each line costs on the wire.
     pub fn size(&self) -> usize {
-        self.0.iter().map(|(name, value)| name.len() + value.len() + 4).sum()
+        self.text.len() + 4 * self.lines.len()
     }
 
     /// The headers that belong to neither the broker nor us.
@@ -169,7 +225,7 @@ impl Headers {
         let begins =
             |name: &str, prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
         let is_kept = |name: &str| !prefixes.iter().any(|prefix| begins(name, prefix));
-        Self(self.0.iter().filter(|(name, _)| is_kept(name)).cloned().collect())
+        self.iter().filter(|(name, _)| is_kept(name)).collect()
     }
 
     /// Notes that these are not all: the rest cannot be read, and why.
@@ -179,7 +235,7 @@ impl Headers {
 
     /// Why these are not all, where they are only what could be read. [`check`](Self::check) refuses them.
     pub fn unreadable(&self) -> Option<&str> {
-        self.0.iter().find_map(|(name, _)| name.strip_prefix(UNREADABLE))
+        self.iter().find_map(|(name, _)| name.strip_prefix(UNREADABLE))
     }
 
     /// Checks the bound of all headers together, and that none of them breaks out of its line.
@@ -191,7 +247,7 @@ impl Headers {
         if size > limits::HEADERS_BYTES_MAX {
             return Err(format!("headers take {size} bytes; {} are allowed", limits::HEADERS_BYTES_MAX));
         }
-        for (name, value) in &self.0 {
+        for (name, value) in self.iter() {
             let name_is_fine = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
             if !name_is_fine || value.contains(['\r', '\n']) {
                 return Err(format!("header `{}` has a forbidden character", limits::truncate(name, 80)));
@@ -201,9 +257,27 @@ impl Headers {
     }
 }
 
-impl FromIterator<(String, String)> for Headers {
-    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().collect())
+impl fmt::Debug for Headers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl PartialEq for Headers {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Headers {}
+
+impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let mut headers = Self::new();
+        for (name, value) in pairs {
+            headers.push(name, value);
+        }
+        headers
     }
 }
 
@@ -231,6 +305,17 @@ mod tests {
             .into_iter()
             .collect();
         assert_eq!((headers.last("Nats-Subject"), headers.last("Nats-Stream")), (Some("true"), None));
+    }
+
+    #[test]
+    fn a_header_is_replaced_wherever_it_stands() {
+        let mut headers: Headers = [("A", "1"), ("B", "2"), ("a", "3"), ("C", "")].into_iter().collect();
+        headers.set("a", "4");
+        assert_eq!(headers.iter().collect::<Vec<_>>(), [("B", "2"), ("C", ""), ("a", "4")]);
+        assert_eq!((headers.size(), headers.get("C")), (17, Some("")));
+        headers.remove("b");
+        assert_eq!(headers, [("C", ""), ("a", "4")].into_iter().collect());
+        assert_ne!(headers, [("C", "a"), ("", "4")].into_iter().collect());
     }
 
     #[test]

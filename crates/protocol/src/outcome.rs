@@ -102,10 +102,9 @@ impl Outcome {
 
     /// Its headers. The caller's trace context stays out where it is too large: the outcome must be storable.
     pub fn headers(&self) -> Headers {
-        let own = self.own_headers();
-        let mut headers = own.clone();
+        let mut headers = self.own_headers();
         self.trace.write(&mut headers);
-        if headers.check().is_ok() { headers } else { own }
+        if headers.check().is_ok() { headers } else { self.own_headers() }
     }
 
     fn own_headers(&self) -> Headers {

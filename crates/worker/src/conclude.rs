@@ -318,9 +318,8 @@ impl Job {
 
     /// This worker is alive, so whatever it could not end it does not leave a mark on, as if it had died.
     pub(crate) async fn leave_alive(&mut self) {
-        if std::mem::take(&mut self.is_marked)
-            && let Err(error) = self.machinery.marks.take_back(&self.delivery).await
-        {
+        self.is_marked = false;
+        if let Err(error) = self.machinery.marks.take_back(&self.delivery).await {
             tracing::debug!(%error, "poison mark not taken back");
         }
     }

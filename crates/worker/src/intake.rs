@@ -60,7 +60,8 @@ const DRAIN_LOOK: Duration = Duration::from_secs(1);
 pub(crate) struct Intake {
     machinery: Arc<Machinery>,
     feeds: Feeds,
-    by_consumer: HashMap<(String, String), usize>,
+    /// By `<stream>.<consumer>`.
+    by_consumer: HashMap<String, usize>,
     inbox: Option<PullInbox>,
     /// Inboxes whose pulls were taken back, until they are empty.
     closing: Vec<PullInbox>,
@@ -79,7 +80,7 @@ pub(crate) struct Intake {
 impl Intake {
     /// `beats` counts the turns of its loop, for the watchdog.
     pub(crate) fn new(machinery: Arc<Machinery>, beats: Arc<AtomicU64>) -> Self {
-        let key = |route: &crate::machinery::Route| (route.consumer.stream.clone(), route.consumer.name.clone());
+        let key = |route: &crate::machinery::Route| format!("{}.{}", route.consumer.stream, route.consumer.name);
         Self {
             feeds: Feeds::new(machinery.routes.iter().map(|route| (route.source.weight(), route.served))),
             by_consumer: machinery.routes.iter().enumerate().map(|(index, route)| (key(route), index)).collect(),
@@ -271,8 +272,7 @@ impl Intake {
     /// most.
     fn arrived(&mut self, mut delivery: Delivery) -> Option<usize> {
         delivery.received = self.came_since(delivery.received);
-        let key = (delivery.stream.clone(), delivery.consumer.clone());
-        let feed = *self.by_consumer.get(&key)?;
+        let feed = *self.by_consumer.get(delivery.came_by())?;
         self.crossed.push_back((feed, delivery));
         Some(feed)
     }

@@ -23,13 +23,13 @@ impl Marks {
 
     /// The marks on a message.
     pub(crate) async fn get(&self, delivery: &Delivery) -> Result<Mark, broker::Error> {
-        let entry = self.bucket.get(&mark_key(&delivery.stream, delivery.sequence)).await?;
+        let entry = self.bucket.get(&mark_key(delivery.stream(), delivery.sequence)).await?;
         Ok(read(entry.and_then(|entry| entry.value).as_ref()))
     }
 
     /// Puts this worker's mark on a message that was delivered before, and gives all that are there.
     pub(crate) async fn put(&self, delivery: &Delivery) -> Result<Mark, broker::Error> {
-        let key = mark_key(&delivery.stream, delivery.sequence);
+        let key = mark_key(delivery.stream(), delivery.sequence);
         let written = self
             .bucket
             .change(&key, Some(limits::MARK_TTL), |value| {
@@ -43,7 +43,7 @@ impl Marks {
 
     /// Takes this worker's mark back: the message is given back alive.
     pub(crate) async fn take_back(&self, delivery: &Delivery) -> Result<(), broker::Error> {
-        let key = mark_key(&delivery.stream, delivery.sequence);
+        let key = mark_key(delivery.stream(), delivery.sequence);
         let change = |value: Option<&bytes::Bytes>| {
             let mut mark: Mark = read(value);
             if let Some(at) = mark.takers.iter().rposition(|taker| *taker == self.instance) {
@@ -56,7 +56,7 @@ impl Marks {
 
     /// The tries of a unique request so far.
     pub(crate) async fn tries(&self, delivery: &Delivery) -> Result<Option<UniqueTries>, broker::Error> {
-        let entry = self.bucket.get(&tries_key(&delivery.stream, delivery.sequence)).await?;
+        let entry = self.bucket.get(&tries_key(delivery.stream(), delivery.sequence)).await?;
         Ok(entry.and_then(|entry| entry.value).map(|value| read(Some(&value))))
     }
 
@@ -67,7 +67,7 @@ impl Marks {
         tries: &UniqueTries,
         wait: Duration,
     ) -> Result<(), broker::Error> {
-        let key = tries_key(&delivery.stream, delivery.sequence);
+        let key = tries_key(delivery.stream(), delivery.sequence);
         let change = |value: Option<&bytes::Bytes>| {
             let found: UniqueTries = read(value);
             // A worker that was late tells of tries that are overtaken.

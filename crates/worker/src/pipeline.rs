@@ -78,7 +78,9 @@ impl Job {
     /// The whole way.
     pub(crate) async fn process(mut self) {
         self.go().await;
-        self.leave_alive().await;
+        if self.is_marked {
+            Box::pin(self.leave_alive()).await;
+        }
     }
 
     /// What is rare is boxed: the way of a fresh request that completes is what every message carries in memory.

@@ -41,14 +41,14 @@ pub(super) async fn many(connection: Connection, stream: &str, body: String, tim
     let question = Outgoing::new(format!("$JS.API.DIRECT.GET.{stream}"), body);
     let (subject, began) = (question.subject.clone(), Instant::now());
     connection.publish_asking(question, inbox.clone()).await?;
-    let refused = connection.refused_asking(&subject, &inbox, began);
-    tokio::pin!(refused);
+    let unanswered = connection.unanswered_asking(&subject, &inbox, began);
+    tokio::pin!(unanswered);
     let mut page = Page { messages: Vec::new(), next: None, remaining: Some(0) };
     loop {
         let silence = || Error::new(Kind::TimedOut, format!("reading {stream}: no answer"));
         let answer = tokio::select! {
             answer = tokio::time::timeout(timeout, answers.next()) => answer.map_err(|_| silence())?,
-            error = &mut refused => return Err(error.during(&format!("reading {stream}"))),
+            error = &mut unanswered => return Err(error.during(&format!("reading {stream}"))),
         };
         let answer = answer.ok_or_else(silence)?;
         match said(&answer) {
@@ -98,9 +98,8 @@ fn stored(answer: Message) -> Result<StoredMessage, Error> {
 
 /// Takes out what the server adds, and what a publisher wrote in its place.
 pub(super) fn strip(headers: &mut Headers) {
-    for name in [SUBJECT, SEQUENCE, TIME, PENDING, "Nats-Stream", "Nats-Last-Sequence"] {
-        headers.remove(name);
-    }
+    let added = [SUBJECT, SEQUENCE, TIME, PENDING, "Nats-Stream", "Nats-Last-Sequence"];
+    headers.retain(|name| !added.iter().any(|added| added.eq_ignore_ascii_case(name)));
 }
 
 pub(super) fn parse_time(text: &str) -> Timestamp {

@@ -51,7 +51,7 @@ where
             event = inbox.next() => match event {
                 Some(PullEvent::Delivered(delivery)) => {
                     let of = |feed: &Feed<'_>| {
-                        feed.consumer.name == delivery.consumer && feed.consumer.stream == delivery.stream
+                        feed.consumer.name == delivery.consumer() && feed.consumer.stream == delivery.stream()
                     };
                     let Some(index) = feeds.iter().position(of) else { continue };
                     feeds[index].took_one();

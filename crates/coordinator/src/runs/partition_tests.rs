@@ -152,7 +152,7 @@ async fn what_is_in_hand_stays_there_however_long_it_takes() {
     let Some(Told::Event(term, delivery)) = member.told.recv().await else { panic!("no event") };
     let long = run_pace().ack_wait * 2;
     tokio::time::sleep(long).await;
-    let state = topology::consumer_state(&site.connection, &delivery.stream, &delivery.consumer).await.unwrap();
+    let state = topology::consumer_state(&site.connection, delivery.stream(), delivery.consumer()).await.unwrap();
     assert_eq!((state.deliveries, state.redelivered, state.ack_pending), (1, 0, 1));
     assert!(term.lasts(), "a term lasts while nothing happens");
     member.post.hand.ack(&member.connection, &[delivery]).await;
