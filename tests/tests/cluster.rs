@@ -17,7 +17,7 @@ use broker::{
 use client::{Client, Disposition};
 use embedded::Config;
 use futures_util::{StreamExt, stream};
-use protocol::{Namespace, RequestId, Status, subject::filter, topology::Names};
+use protocol::{CronName, CronSpec, Namespace, RequestId, Status, subject::filter, topology::Names};
 use serde_json::Value;
 use sortie_tests::{Count, Fleet, RunningWorker, fleet::capability, until};
 use worker::{Backoff, CapabilityConfig, Context, Failure, RetryPolicy};
@@ -137,6 +137,25 @@ async fn requests_retries_and_dead_letters_work_replicated() -> Result<()> {
     accepted.insert(failed.id.clone());
     let count = Count::whole(&fleet.client, &accepted, PATIENCE).await;
     assert_eq!((count.with(Status::Completed), count.with(Status::Failed), count.dead), (500, 1, 1));
+    worker.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_that_is_only_shown_to_the_broker_leaves_the_queue_as_it_is() -> Result<()> {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let fleet = Fleet::start_cluster().await?;
+    let name = CronName::parse("beat")?;
+    let spec = |schedule: &str| {
+        serde_json::from_value::<CronSpec>(serde_json::json!({ "schedule": schedule, "capability": "echo" }))
+    };
+    let refused = fleet.client.cron_add(&name, &spec("0 0 25 * * *")?, false).await.unwrap_err();
+    assert_eq!(*refused.kind(), client::ErrorKind::Invalid, "{refused}");
+    fleet.client.cron_add(&name, &spec("@every 1s")?, false).await?;
+    let worker = fleet.run(fleet.worker("echo").capability("echo", echo), "echo").await?;
+    let accepted = submit_all(&fleet.client, 0..10).await;
+    until("it fires too", PATIENCE, || async { (outcomes(&fleet).await? > 10).then_some(()) }).await;
+    fleet.client.cron_remove(&name).await?;
+    Count::whole(&fleet.client, &accepted, PATIENCE).await;
     worker.stop().await
 }
 

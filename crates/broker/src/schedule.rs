@@ -52,19 +52,24 @@ pub enum ScheduleVerdict {
     BadTarget,
 }
 
-/// Asks the broker whether it would take a schedule, without storing anything: the schedule is checked before the last
-/// message id that a publish expects (seen on 2.15.1; an expected sequence is checked first), and none has this one.
+/// Asks the broker whether it would take a schedule, without storing anything: a schedule replaces what is at its own subject,
+/// and the last thing that is checked of one is that it does not ask to replace more (seen on 2.15.1, on one node and on
+/// three).
+///
+/// That is refused by the leader, before anything is replicated. Of an expectation it must be known where it is looked at: a
+/// `Nats-Expected-Last-Msg-Id` that does not match is found out by each replica of a replicated stream when it stores the
+/// message, and all of them then stop the stream for good.
 ///
 /// # Errors
 /// What publishing says.
 pub async fn check_schedule(publisher: &Publisher, mut outgoing: Outgoing) -> Result<ScheduleVerdict, Error> {
-    outgoing.headers.set(header::NATS_EXPECTED_LAST_MSG_ID, "none-is-named-so");
+    outgoing.headers.set(header::NATS_ROLLUP, "all");
     match publisher.publish(&outgoing).await {
         Ok(stored) => {
             Err(Error::new(Kind::Invalid, format!("the broker stored a schedule that it was only shown: {stored:?}")))
         }
         Err(error) => match error.code() {
-            10070 => Ok(ScheduleVerdict::Good),
+            10192 => Ok(ScheduleVerdict::Good),
             10189 => Ok(ScheduleVerdict::BadPattern),
             10223 => Ok(ScheduleVerdict::BadZone),
             10190 => Ok(ScheduleVerdict::BadTarget),

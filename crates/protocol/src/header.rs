@@ -73,8 +73,8 @@ pub const NATS_MSG_ID: &str = "Nats-Msg-Id";
 pub const NATS_EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
 /// The subject, wildcards allowed, that the expected sequence is about, where it is not the message's own.
 pub const NATS_EXPECTED_LAST_SUBJECT_SEQUENCE_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
-/// The id of the stream's last message that a publish expects.
-pub const NATS_EXPECTED_LAST_MSG_ID: &str = "Nats-Expected-Last-Msg-Id";
+/// What a message replaces when it is stored: `sub` what is at its subject, `all` what is in its stream.
+pub const NATS_ROLLUP: &str = "Nats-Rollup";
 /// When a schedule fires.
 pub const NATS_SCHEDULE: &str = "Nats-Schedule";
 /// Where a schedule fires to.
