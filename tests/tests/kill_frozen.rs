@@ -200,11 +200,47 @@ impl Freeze {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stood_still_takes_nothing_that_it_does_not_begin() -> Result<()> {
+    const REQUESTS: u64 = 60;
+    let fleet = Fleet::start().await?;
+    let folder = tempfile::tempdir()?;
+    let diary = folder.path().join("diary");
+    let orders = Orders { slots: 4, ..Orders::new(fleet.url(), &diary) };
+    let frozen = Victim::start(VICTIM, &orders, &folder.path().join("log"))?;
+    frozen.serves(&fleet).await?;
+    until("a pull waits", TAKEN_WITHIN, || async { pulls(&fleet).await.filter(|pulls| *pulls > 0) }).await;
+    frozen.freeze().await?;
+    let froze = Instant::now();
+    let work = capability(CAPABILITY);
+    let mut receipts = Vec::new();
+    for _ in 0..REQUESTS {
+        receipts.push(fleet.client.request(&work, &TASK).submit().await?);
+    }
+    let (deadline, _) = protocol::topology::ack_deadline(1);
+    until("it has lost what it had", TAKEN_WITHIN, || async { (froze.elapsed() > deadline).then_some(()) }).await;
+    frozen.signal(Signal::SIGCONT)?;
+    try_join_all(receipts.iter().map(|receipt| receipt.outcome(2 * TAKEN_WITHIN))).await?;
+    let deliveries = delivered(&fleet).await.context("the consumer is there")?;
+    // Its open pull caught one while it was frozen, which had to be delivered again.
+    ensure!(deliveries <= REQUESTS + 1, "{deliveries} deliveries of {REQUESTS} requests");
+    frozen.drain(TAKEN_WITHIN).await
+}
+
 /// Pulls that wait at the consumer of the normal lane.
 async fn pulls(fleet: &Fleet) -> Option<u64> {
+    consumer(fleet).await?["num_waiting"].as_u64()
+}
+
+/// Deliveries of that consumer, each counted that was made of one message.
+async fn delivered(fleet: &Fleet) -> Option<u64> {
+    consumer(fleet).await?["delivered"]["consumer_seq"].as_u64()
+}
+
+async fn consumer(fleet: &Fleet) -> Option<serde_json::Value> {
     let subject = format!("$JS.API.CONSUMER.INFO.{}.{CAPABILITY}", Names::of(&fleet.namespace).requests);
     let answer = fleet.connection.request(subject, None, "".into(), Duration::from_secs(2)).await.ok()?;
-    serde_json::from_slice::<serde_json::Value>(&answer.body).ok()?["num_waiting"].as_u64()
+    serde_json::from_slice(&answer.body).ok()
 }
 
 /// How a worker is cut off.

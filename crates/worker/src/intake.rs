@@ -168,6 +168,11 @@ impl Intake {
             // What is sent now would wait in a buffer, and then all arrive at once.
             return Ok(());
         }
+        if self.stood_still.is_some_and(|(_, until)| Instant::now() < until) {
+            // What comes in now counts as old, and is left to whoever has it by now: what was pulled now would be, too, and
+            // everybody would wait for its ack deadline.
+            return Ok(());
+        }
         if self.machinery.pause.is_set() {
             if self.inbox.is_some() {
                 self.close_inbox().await;
