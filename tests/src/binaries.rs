@@ -6,6 +6,18 @@ use std::{
     sync::OnceLock,
 };
 
+/// What cargo tells a test of its own crate. A build script (ring's) that runs again whenever one of them differs would run here,
+/// and again in the next build outside of a test, each time with everything that depends on it.
+const OF_A_TEST: [&str; 7] = [
+    "CARGO_MANIFEST_DIR",
+    "CARGO_MANIFEST_LINKS",
+    "CARGO_PKG_NAME",
+    "CARGO_PKG_VERSION_MAJOR",
+    "CARGO_PKG_VERSION_MINOR",
+    "CARGO_PKG_VERSION_PATCH",
+    "CARGO_PKG_VERSION_PRE",
+];
+
 /// The path of a binary such as `sortie` or `agent-exec`.
 ///
 /// # Panics
@@ -19,6 +31,9 @@ pub fn path(name: &str) -> PathBuf {
         let folder = own.ancestors().nth(2).expect("a test lies in a target folder").to_path_buf();
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(workspace());
+        for variable in OF_A_TEST {
+            build.env_remove(variable);
+        }
         if folder.file_name().is_some_and(|name| name == "release") {
             build.arg("--release");
         }
