@@ -33,13 +33,14 @@ pub(crate) struct Fire {
     pub(crate) row: Row,
     /// Files of the processes, and what was accepted.
     pub(crate) folder: TempDir,
+    keeps: bool,
     recovery: Recovery,
     ends: Instant,
 }
 
 impl Fire {
     pub(crate) async fn light(trial: Trial, fleet: Fleet, posts: Vec<Post>, url: &str) -> Result<Self> {
-        let Trial { name, seed, mut dice, lasts } = trial;
+        let Trial { name, seed, mut dice, lasts, keeps } = trial;
         let folder = tempfile::tempdir()?;
         let crew = Crew::start(posts, folder.path())?;
         for (role, serves) in [(Role::Agent, "work"), (Role::Commands, "copy")] {
@@ -53,7 +54,7 @@ impl Fire {
         let recovery = Recovery::listen(&fleet).await?;
         recovery.after(Instant::now()).await.context("before anything was hurt")?;
         let row = Row { fault: name.to_owned(), seed, ..Row::default() };
-        Ok(Self { fleet, crew, load, dice, row, folder, recovery, ends: Instant::now() + lasts })
+        Ok(Self { fleet, crew, load, dice, row, folder, keeps, recovery, ends: Instant::now() + lasts })
     }
 
     /// Whether there is still to be fire: none where the load has ended by itself, which is told when it is stopped.
@@ -104,7 +105,7 @@ impl Fire {
     /// # Errors
     /// When nothing can be said; what is wrong stands in the row.
     pub(crate) async fn prove(self) -> Result<Row> {
-        let Self { fleet, crew, load, mut row, folder, .. } = self;
+        let Self { fleet, crew, load, mut row, folder, keeps, .. } = self;
         let proved = proof::prove(&fleet, load, folder.path(), &mut row).await;
         let ended = if proved.is_ok() { crew.end().await } else { Ok(()) };
         if let Err(error) = proved.and(ended) {
@@ -112,6 +113,8 @@ impl Fire {
         }
         if !row.faults.is_empty() {
             row.faults.push(format!("logs, and what was accepted: {}", folder.keep().display()));
+        } else if keeps {
+            println!("logs, and what was accepted: {}", folder.keep().display());
         }
         Ok(row)
     }

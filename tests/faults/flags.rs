@@ -14,6 +14,7 @@ Faults under load, each ending in `sortie audit`.
   --long         rounds of a minute, for --hours, instead of one of seconds
   --hours HOURS  how long each fault goes on with --long [default: 1]
   --seed SEED    the choices of a run before: it prints its seed at the beginning, and with every failure [default: the time]
+  --keep         keep logs, diary and acknowledgements of every round, not only of one that fails
   --out FILE     write the report there, as one JSON document
 
 A seed repeats what is chosen: what is asked for, who is hurt, how, and how long after the last time. It does not repeat what
@@ -22,7 +23,7 @@ What every test binary takes is taken too, such as a filter, --list, --exact and
 ";
 
 /// One round of the short form.
-const SHORT: Duration = Duration::from_secs(12);
+const SHORT: Duration = Duration::from_secs(10);
 
 /// One round of the long form.
 const LONG: Duration = Duration::from_secs(60);
@@ -36,6 +37,8 @@ pub(crate) struct Flags {
     pub(crate) round: Duration,
     pub(crate) seed: u64,
     pub(crate) out: Option<PathBuf>,
+    /// Whether the files of each round stay.
+    pub(crate) keeps: bool,
     /// The faults that are named; all where none is.
     pub(crate) names: Vec<String>,
     /// Whether anything runs at all.
@@ -48,7 +51,7 @@ impl Flags {
         let mut words = words.into_iter();
         let mut others: Vec<String> = words.next().into_iter().collect();
         let mut names = Vec::new();
-        let (mut is_long, mut hours, mut seed, mut out) = (false, None, None, None);
+        let (mut is_long, mut keeps, mut hours, mut seed, mut out) = (false, false, None, None, None);
         while let Some(word) = words.next() {
             let (name, given) = match word.split_once('=') {
                 Some((name, given)) => (name, Some(given.to_owned())),
@@ -57,6 +60,7 @@ impl Flags {
             let mut value = || given.clone().or_else(|| words.next()).ok_or(format!("{name} takes a value"));
             match name {
                 "--long" => is_long = true,
+                "--keep" => keeps = true,
                 "--hours" => hours = Some(number::<f64>(name, &value()?)?),
                 "--seed" => seed = Some(number::<u64>(name, &value()?)?),
                 "--out" => out = Some(PathBuf::from(value()?)),
@@ -79,7 +83,7 @@ impl Flags {
         // Each takes what there is of the machine.
         arguments.test_threads = Some(1);
         let round = if is_long { LONG } else { SHORT };
-        let flags = Self { whole: is_long.then_some(hours), round, seed, out, names, is_list: arguments.list };
+        let flags = Self { whole: is_long.then_some(hours), round, seed, out, keeps, names, is_list: arguments.list };
         Ok((flags, arguments))
     }
 }

@@ -20,21 +20,23 @@ pub(crate) async fn run(trial: Trial) -> Result<Row> {
     let fleet = Fleet::start().await?;
     let posts = crew::usual(&fleet.url());
     let mut fire = trial.light(fleet, posts).await?;
+    let ((ack_wait, _), pace) = (ack_deadline(1), run_pace());
+    let bounds = |least: Duration, more: Duration| least..least + more;
     while fire.burns() {
-        let (ack_wait, _) = ack_deadline(1);
-        let roles =
-            if fire.dice.random_bool(0.5) { [Role::Agent, Role::Coordinator] } else { [Role::Commands, Role::Agent] };
-        let frozen = [freeze(&mut fire, roles[0]).await?, freeze(&mut fire, roles[1]).await?];
-        // A partition is another's sooner than a request is.
-        let pace = run_pace();
-        if roles[1] == Role::Coordinator {
-            fire.pause(pace.ack_wait + pace.priority_timeout..ack_wait).await;
-            thaw(&mut fire, roles[1], frozen[1]).await?;
+        let second = [Role::Coordinator, Role::Commands, Role::Agent][fire.dice.random_range(0..3)];
+        let agent = freeze(&mut fire, Role::Agent).await?;
+        fire.pause(bounds(Duration::ZERO, Duration::from_secs(1))).await;
+        let other = freeze(&mut fire, second).await?;
+        // A partition is another's sooner than a request is. What is frozen twice is let go twice, which does nothing.
+        fire.pause(bounds(pace.ack_wait + pace.priority_timeout, Duration::from_secs(2))).await;
+        if second == Role::Coordinator {
+            thaw(&mut fire, second, other).await?;
         }
-        fire.pause(ack_wait..ack_wait + Duration::from_secs(3)).await;
-        thaw(&mut fire, roles[0], frozen[0]).await?;
-        if roles[1] != Role::Coordinator {
-            thaw(&mut fire, roles[1], frozen[1]).await?;
+        fire.pause(bounds(ack_wait.saturating_sub(pace.ack_wait + pace.priority_timeout), Duration::from_secs(2)))
+            .await;
+        thaw(&mut fire, Role::Agent, agent).await?;
+        if second != Role::Coordinator {
+            thaw(&mut fire, second, other).await?;
         }
     }
     fire.prove().await

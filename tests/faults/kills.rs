@@ -29,7 +29,11 @@ pub(crate) async fn run(trial: Trial) -> Result<Row> {
     fire.prove().await
 }
 
-async fn server(fire: &mut Fire) -> Result<()> {
+/// Kills the server, and starts it again on its store.
+///
+/// # Errors
+/// When it does not start, or no outcome comes.
+pub(crate) async fn server(fire: &mut Fire) -> Result<()> {
     fire.strike("servers killed");
     fire.fleet.server().kill()?;
     fire.fleet.server().restart().await?;

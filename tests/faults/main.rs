@@ -17,6 +17,7 @@ mod network;
 mod proof;
 mod recovery;
 mod report;
+mod storm;
 mod trial;
 
 use std::process::ExitCode;
@@ -24,12 +25,13 @@ use std::process::ExitCode;
 use self::{flags::Flags, report::Report, trial::Trial};
 
 /// Every trial: its name, which a filter may name, and what it does. They run in this order, one after the other.
-const TRIALS: [(&str, trial::Run); 10] = [
+const TRIALS: [(&str, trial::Run); 11] = [
     ("kills", |trial| Box::pin(kills::run(trial))),
     ("frozen", |trial| Box::pin(frozen::run(trial))),
     ("network", |trial| Box::pin(network::run(trial))),
     ("duplicates", |trial| Box::pin(duplicates::run(trial))),
     ("clocks", |trial| Box::pin(clocks::run(trial))),
+    ("storm", |trial| Box::pin(storm::run(trial))),
     ("limits", |trial| Box::pin(limits::run(trial))),
     ("disk-full", |trial| Box::pin(disk::full(trial))),
     ("disk-read-only", |trial| Box::pin(disk::read_only(trial))),

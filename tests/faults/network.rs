@@ -13,11 +13,16 @@ use sortie_tests::{
     },
 };
 
-use crate::{crew, fire::Fire, report::Row, trial::Trial};
+use crate::{
+    crew::{self, Post},
+    fire::Fire,
+    report::Row,
+    trial::Trial,
+};
 
 /// What a network does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     /// Connections end, and no new one can be made.
     Cut,
     /// Connections stand, and nothing comes or goes.
@@ -30,13 +35,16 @@ enum Fault {
     OneWay,
 }
 
-const FAULTS: [Fault; 5] = [Fault::Cut, Fault::Stalled, Fault::Delayed, Fault::Halved, Fault::OneWay];
+pub(crate) const FAULTS: [Fault; 5] = [Fault::Cut, Fault::Stalled, Fault::Delayed, Fault::Halved, Fault::OneWay];
 
 /// Over so long it is measured what passes.
 const MEASURED: Duration = Duration::from_millis(500);
 
-pub(crate) async fn run(trial: Trial) -> Result<Row> {
-    let mut fleet = Fleet::start().await?;
+/// The usual processes, each behind a proxy of its own, and one more proxy, the last, for the client.
+///
+/// # Errors
+/// When no port can be had.
+pub(crate) async fn proxied(fleet: &mut Fleet) -> Result<(Vec<Post>, Vec<Proxy>)> {
     let port = fleet.server().port();
     let mut posts = crew::usual(&fleet.url());
     let mut proxies = Vec::new();
@@ -45,9 +53,14 @@ pub(crate) async fn run(trial: Trial) -> Result<Row> {
         post.url = proxy.url();
         proxies.push(proxy);
     }
-    let clients = Proxy::start(port, Vec::new()).await?;
-    let client_url = clients.url();
-    proxies.push(clients);
+    proxies.push(Proxy::start(port, Vec::new()).await?);
+    Ok((posts, proxies))
+}
+
+pub(crate) async fn run(trial: Trial) -> Result<Row> {
+    let mut fleet = Fleet::start().await?;
+    let (posts, proxies) = proxied(&mut fleet).await?;
+    let client_url = proxies[posts.len()].url();
     let mut fire = trial.light_through(fleet, posts, &client_url).await?;
     let mut faults = FAULTS;
     loop {
@@ -65,14 +78,24 @@ pub(crate) async fn run(trial: Trial) -> Result<Row> {
 }
 
 async fn hurt(fire: &mut Fire, proxy: &Proxy, fault: Fault) -> Result<()> {
-    let what = fault.name();
-    fire.strike(what);
-    let both = |flow| [ToServer, ToWorker].iter().for_each(|direction| proxy.set_flow(*direction, flow));
+    begin(fire, proxy, fault).await?;
     // In one of eight times it takes longer than anybody may hold a request.
     let lasts = match fire.dice.random_range(0..8) {
         0 => Duration::from_secs(10)..Duration::from_secs(14),
         _ => Duration::from_millis(500)..Duration::from_secs(3),
     };
+    fire.pause(lasts).await;
+    end(proxy, fault);
+    fire.recovered(fault.name()).await
+}
+
+/// Lets it begin.
+///
+/// # Errors
+/// None that a test could go on after.
+pub(crate) async fn begin(fire: &mut Fire, proxy: &Proxy, fault: Fault) -> Result<()> {
+    fire.strike(fault.name());
+    let both = |flow| [ToServer, ToWorker].iter().for_each(|direction| proxy.set_flow(*direction, flow));
     match fault {
         Fault::Cut => proxy.cut(),
         Fault::Stalled => both(Flow::Stalled),
@@ -81,7 +104,7 @@ async fn hurt(fire: &mut Fire, proxy: &Proxy, fault: Fault) -> Result<()> {
             let before = proxy.bytes();
             tokio::time::sleep(MEASURED).await;
             let passed = (proxy.bytes() - before) * 1_000 / u64::try_from(MEASURED.as_millis())?;
-            // In each direction half of what went in both: what nobody sends needs no room.
+            // Half of what went in both directions, shared by them.
             both(Flow::Slow { bytes_per_second: (passed / 4).max(1_000) });
         }
         Fault::OneWay => {
@@ -89,17 +112,20 @@ async fn hurt(fire: &mut Fire, proxy: &Proxy, fault: Fault) -> Result<()> {
             proxy.set_flow(direction, Flow::Dropped);
         }
     }
-    fire.pause(lasts).await;
+    Ok(())
+}
+
+/// Mends it.
+pub(crate) fn end(proxy: &Proxy, fault: Fault) {
     if fault == Fault::OneWay {
         // What is lost in the middle of a connection ends it: no network loses that and goes on.
         proxy.cut();
     }
     proxy.mend();
-    fire.recovered(what).await
 }
 
 impl Fault {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Cut => "cut",
             Self::Stalled => "stalled",

@@ -12,7 +12,7 @@ use protocol::{
     Outcome, RequestId, RunId, Status, Subject, accepted::Accepted, codes, subject::filter, time::Timestamp,
     topology::Names,
 };
-use sortie_tests::{Fleet, binaries, program, until_some};
+use sortie_tests::{Fleet, binaries, program};
 
 use crate::{
     crew,
@@ -23,6 +23,9 @@ use crate::{
 /// From the end of the fire. A message of the last victim waits for its ack deadline, one that three died with for three of
 /// them, and a run has three steps in a row.
 const REST_WITHIN: Duration = Duration::from_secs(150);
+
+/// Between two looks at what is left.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Faults that are named one by one.
 const NAMED_MAX: usize = 10;
@@ -41,7 +44,7 @@ pub(crate) async fn prove(fleet: &Fleet, load: Load, folder: &Path, row: &mut Ro
     let asked = load.stop().await.context("the load")?;
     (row.accepted, row.refused) = (asked.accepted.len() as u64, asked.refused);
     row.said_again.clone_from(&asked.said_again);
-    let left = rest(fleet).await;
+    let left = rest(fleet, row).await;
     row.rest_secs = over.elapsed().as_secs_f64();
     if let Err(left) = &left {
         row.faults.push(format!("{left:#}"));
@@ -52,6 +55,7 @@ pub(crate) async fn prove(fleet: &Fleet, load: Load, folder: &Path, row: &mut Ro
     row.outcomes = stored.ever;
     judge(&asked, &stored, row)?;
     steps(fleet, &asked, row).await?;
+    told_once(fleet, row).await?;
     row.begun_again = begun_again(&folder.join(crew::DIARY))?;
     Ok(())
 }
@@ -66,21 +70,35 @@ async fn messages(fleet: &Fleet) -> Result<[u64; 3]> {
     Ok(messages)
 }
 
-/// Waits until nothing is left to do.
-async fn rest(fleet: &Fleet) -> Result<()> {
-    let rested = until_some(REST_WITHIN, || async {
-        let left = messages(fleet).await.ok()?;
-        (left == [0; 3]).then_some(())
-    });
-    if rested.await.is_some() {
-        return Ok(());
+/// Waits until nothing is left to do, and says what was left last.
+async fn rest(fleet: &Fleet, row: &mut Row) -> Result<()> {
+    let end = Instant::now() + REST_WITHIN;
+    loop {
+        // A look may fail: whoever was hurt last may be the broker.
+        match left(fleet).await {
+            Ok(left) if left.is_empty() => return Ok(()),
+            Ok(left) => row.left_last = left.into_iter().take(NAMED_MAX).collect(),
+            Err(_) => {}
+        }
+        if Instant::now() >= end {
+            let left = row.left_last.join(" ");
+            anyhow::bail!("not at rest {REST_WITHIN:?} after the fire, there is left: {left}");
+        }
+        tokio::time::sleep(LOOK).await;
     }
+}
+
+async fn left(fleet: &Fleet) -> Result<Vec<String>> {
     let names = Names::of(&fleet.namespace);
     let mut subjects = Vec::new();
     for stream in [&names.requests, &names.unique, &names.runs] {
-        subjects.extend(topology::subject_counts(&fleet.connection, stream, ">").await?.into_keys().take(NAMED_MAX));
+        for subject in topology::subject_counts(&fleet.connection, stream, ">").await?.into_keys() {
+            let last = Reader::new(&fleet.connection).last(stream, &subject).await?;
+            let last = last.map_or_else(String::new, |last| format!("#{} {:?}", last.sequence, last.headers));
+            subjects.push(format!("{subject}{last}"));
+        }
     }
-    anyhow::bail!("not at rest {REST_WITHIN:?} after the fire, there is left: {}", subjects.join(" "))
+    Ok(subjects)
 }
 
 /// Asks the command, as a user would: about what was accepted, and about what is there.
@@ -162,6 +180,23 @@ fn judge(asked: &Asked, stored: &Stored, row: &mut Row) -> Result<()> {
         if let Some((.., time)) = ended {
             let took = time.signed_duration_since(accepted.at).as_seconds_f64();
             row.slowest_secs = row.slowest_secs.max(took);
+        }
+    }
+    Ok(())
+}
+
+/// What was given up has one dead letter, and a run that has ended one summary.
+async fn told_once(fleet: &Fleet, row: &mut Row) -> Result<()> {
+    let names = Names::of(&fleet.namespace);
+    let told = [
+        (names.dead, filter::dead(&fleet.namespace, None)),
+        (names.events, filter::event(&fleet.namespace, "sys.run")),
+    ];
+    for (stream, filter) in told {
+        let counts = topology::subject_counts(&fleet.connection, &stream, &filter).await?;
+        for (subject, count) in counts.iter().filter(|(_, count)| **count > 1) {
+            row.duplicated += 1;
+            row.faults.push(format!("{subject} is there {count} times"));
         }
     }
     Ok(())

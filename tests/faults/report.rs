@@ -44,6 +44,8 @@ pub(crate) struct Row {
     pub(crate) begun_again: u64,
     /// From the end of the fire until nothing was left to do, in seconds.
     pub(crate) rest_secs: f64,
+    /// What was left to do last.
+    pub(crate) left_last: Vec<String>,
     /// The longest that a plain request took from its acceptance to its outcome, in seconds.
     pub(crate) slowest_secs: f64,
     /// Why it was not tried at all.
@@ -96,7 +98,7 @@ impl fmt::Display for Row {
         write!(
             f,
             "{}, seed {}: {} accepted, {} lost, {} duplicated, {} stuck, {} wrong, {} poisoned, {} gone where they may, {} refused, said again {:?}, {} \
-             attempts begun again; {}; at rest after {:.1} s, slowest plain request {:.1} s",
+             attempts begun again; {}; at rest after {:.1} s (last: {}), slowest plain request {:.1} s",
             self.fault,
             self.seed,
             self.accepted,
@@ -111,6 +113,7 @@ impl fmt::Display for Row {
             self.begun_again,
             strikes.collect::<Vec<_>>().join(", "),
             self.rest_secs,
+            self.left_last.join(" "),
             self.slowest_secs,
         )
     }
@@ -149,13 +152,13 @@ impl Report {
             return;
         }
         println!(
-            "{:<14} {:>6} {:>9} {:>8} {:>5} {:>10} {:>6} {:>6} {:>6}  longest until the next outcome",
-            "fault", "rounds", "accepted", "strikes", "lost", "duplicated", "stuck", "wrong", "gone"
+            "{:<14} {:>6} {:>9} {:>8} {:>5} {:>10} {:>6} {:>6} {:>6} {:>8}  longest until the next outcome",
+            "fault", "rounds", "accepted", "strikes", "lost", "duplicated", "stuck", "wrong", "gone", "slowest"
         );
         for (fault, all) in by_fault(&rows) {
             let sum = |of: fn(&Row) -> u64| all.iter().map(|row| of(row)).sum::<u64>();
             println!(
-                "{:<14} {:>6} {:>9} {:>8} {:>5} {:>10} {:>6} {:>6} {:>6}  {}",
+                "{:<14} {:>6} {:>9} {:>8} {:>5} {:>10} {:>6} {:>6} {:>6} {:>6.1} s  {}",
                 fault,
                 all.len(),
                 sum(|row| row.accepted),
@@ -165,6 +168,7 @@ impl Report {
                 sum(|row| row.stuck),
                 sum(|row| row.wrong),
                 sum(|row| row.gone),
+                all.iter().map(|row| row.slowest_secs).fold(0.0, f64::max),
                 longest(&all),
             );
         }

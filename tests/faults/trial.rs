@@ -30,13 +30,15 @@ pub(crate) struct Trial {
     pub(crate) dice: StdRng,
     /// How long there is fire.
     pub(crate) lasts: Duration,
+    /// Whether its files stay.
+    pub(crate) keeps: bool,
 }
 
 impl Trial {
-    fn new(name: &'static str, seed: u64, lasts: Duration) -> Self {
+    fn new(name: &'static str, seed: u64, flags: &Flags) -> Self {
         // Trials of one seed are not to make the same choices.
         let own = name.bytes().fold(seed, |mixed, byte| mixed.wrapping_mul(31).wrapping_add(u64::from(byte)));
-        Self { name, seed, dice: StdRng::seed_from_u64(own), lasts }
+        Self { name, seed, dice: StdRng::seed_from_u64(own), lasts: flags.round, keeps: flags.keeps }
     }
 
     /// The test of a fault: one round, or as many as there is time for, until one fails.
@@ -45,7 +47,7 @@ impl Trial {
         libtest_mimic::Trial::test(name, move || {
             let began = Instant::now();
             for seed in flags.seed.. {
-                round(Self::new(name, seed, flags.round), run, &report)?;
+                round(Self::new(name, seed, &flags), run, &report)?;
                 if flags.whole.is_none_or(|whole| began.elapsed() >= whole) {
                     break;
                 }
@@ -91,7 +93,7 @@ fn round(trial: Trial, run: Run, report: &Report) -> Result<(), Failed> {
         Err(error) if error.is::<Missing>() => Row::skipped(name, seed, &format!("SKIPPED: {error}")),
         ended => ended.map_err(told)?,
     };
-    println!("{row}");
+    println!("\n{row}");
     let verdict = row.verdict();
     report.add(row);
     verdict.map_err(told)
