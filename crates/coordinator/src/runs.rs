@@ -32,6 +32,7 @@ mod partition;
 mod programs;
 mod refuse;
 mod retry;
+mod returned;
 mod serving;
 mod share;
 mod starts;
@@ -84,6 +85,7 @@ pub(crate) fn start(post: &Post, stop: &CancellationToken) -> (Held, Vec<Owned<(
     }
     let begin = Arc::new(Begin::new(&means));
     tasks.push(task::spawn("starts", Starts::new(&begin).keep(stop.clone())));
+    tasks.push(task::spawn("returned", returned::keep(Arc::clone(&begin), stop.clone())));
     tasks.push(task::spawn("line", line::keep(Arc::clone(&begin), vacancies, stop.clone())));
     tasks.push(task::spawn("serving", Serving::new(&begin).keep(stop.clone())));
     // It ends with the last partition.

@@ -8,6 +8,10 @@
 //! - what lies at or below the floor,
 //! - and, where nothing at all is ack-pending, what lies at or below the last delivery.
 //!
+//! There may also lie what was acknowledged, and came back with a loss of power: the broker writes to its disk that a message
+//! is gone apart from the consumer's state, and later, also where every message is flushed. Its outcome or its retry is
+//! stored.
+//!
 //! Behind a message that is in somebody's hands for long, one that was given up waits until the floor passes it. That is
 //! the price of never touching what is only slow.
 
@@ -61,7 +65,12 @@ impl DeadLetters {
                 found.insert(key);
                 continue;
             }
-            match self.burial.bury(queue, message).await {
+            // Where the broker never gives up, only what came back can lie there.
+            let worked_off = match state.consumer.max_deliver {
+                Some(_) => self.burial.bury(queue, message).await,
+                None => self.burial.clear(queue, message).await,
+            };
+            match worked_off {
                 // The others are worked off all the same, and this one is tried again by the next look.
                 Err(error) if error.disposition() != Disposition::Fatal => {
                     tracing::warn!(consumer = queue.consumer.name, sequence = key.1, %error, "not worked off yet");
@@ -85,10 +94,7 @@ impl Duty for DeadLetters {
         self.post.now().await?;
         let mut found = BTreeSet::new();
         for queue in queues(&self.post).await? {
-            // Where the broker never gives up, there is nothing to work off.
-            let Some(state) = queue.state.as_ref().filter(|state| state.consumer.max_deliver.is_some()) else {
-                continue;
-            };
+            let Some(state) = queue.state.as_ref() else { continue };
             if let Err(error) = self.look_at(&queue, state, &mut found).await {
                 tracing::warn!(consumer = queue.consumer.name, %error, "given up messages of a queue not worked off");
             }
@@ -100,7 +106,7 @@ impl Duty for DeadLetters {
 
 /// The sequence up to which whatever is still in the stream was given up by this consumer. A message that is slow, put
 /// off, or about to be redelivered is ack-pending, and so above the floor.
-fn given_up_through(state: &ConsumerState) -> u64 {
+pub(crate) fn given_up_through(state: &ConsumerState) -> u64 {
     if state.ack_pending == 0 { state.delivered.max(state.ack_floor) } else { state.ack_floor }
 }
 

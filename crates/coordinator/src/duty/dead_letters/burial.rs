@@ -40,6 +40,11 @@ impl Burial {
             return Ok(());
         }
         let case = self.case(queue, &message).await?;
+        let later = Subject::Later(case.id().clone()).render(self.post.namespace());
+        if self.post.reader.last_sequence_at_leader(&self.post.names.requests, &later).await?.is_some() {
+            // It was acknowledged, and has another attempt to come, which decides.
+            return Ok(());
+        }
         let decided = match self.post.record_outcome(&case.outcome()).await? {
             Settled::Stored(_) => case.outcome(),
             Settled::Superseded => match self.stored_outcome(case.id()).await? {
@@ -48,8 +53,25 @@ impl Burial {
                 None => return Ok(()),
             },
         };
-        self.publish_letter(&case, &decided).await?;
-        topology::delete_message(&self.post.connection, stream, message.sequence).await?;
+        self.take_out(&case, &decided).await
+    }
+
+    /// Takes a message out of its queue whose outcome is stored: it was acknowledged, and came back.
+    pub(super) async fn clear(&self, queue: &Queue, message: StoredMessage) -> Result<(), Error> {
+        if !self.post.reader.is_at_leader(&queue.consumer.stream, message.sequence).await? {
+            return Ok(());
+        }
+        let case = self.case(queue, &message).await?;
+        match self.stored_outcome(case.id()).await? {
+            Some(decided) => self.take_out(&case, &decided).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn take_out(&self, case: &Case<'_>, decided: &Outcome) -> Result<(), Error> {
+        let Case { queue, message, .. } = case;
+        self.publish_letter(case, decided).await?;
+        topology::delete_message(&self.post.connection, &queue.consumer.stream, message.sequence).await?;
         tracing::warn!(
             request.id = %case.id(),
             capability = %queue.capability,
