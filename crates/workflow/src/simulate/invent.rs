@@ -14,6 +14,9 @@ use crate::{
 /// How deep an example goes.
 const DEPTH_MAX: usize = 8;
 
+/// How many values an example has. A schema that refers to itself may have a thousand properties that do the same.
+const VALUES_MAX: usize = 1_000;
+
 /// How long an invented list is.
 const ITEMS: usize = 2;
 
@@ -22,11 +25,17 @@ const INDEX_MAX: usize = 100;
 
 /// Something that a JSON Schema takes, in most cases.
 pub(super) fn example(schema: &Value) -> Value {
-    example_of(schema, schema, 0)
+    example_of(schema, &mut Example { whole: schema, values: 0 }, 0)
 }
 
-fn example_of(schema: &Value, whole: &Value, depth: usize) -> Value {
-    if depth > DEPTH_MAX {
+struct Example<'s> {
+    whole: &'s Value,
+    values: usize,
+}
+
+fn example_of(schema: &Value, example: &mut Example<'_>, depth: usize) -> Value {
+    example.values += 1;
+    if depth > DEPTH_MAX || example.values > VALUES_MAX {
         return Value::Null;
     }
     let first = |key: &str| schema.get(key).and_then(|list| list.get(0));
@@ -35,10 +44,10 @@ fn example_of(schema: &Value, whole: &Value, depth: usize) -> Value {
         return value.clone();
     }
     if let Some(pointer) = schema.get("$ref").and_then(Value::as_str).and_then(|at| at.strip_prefix('#')) {
-        return whole.pointer(pointer).map_or(Value::Null, |schema| example_of(schema, whole, depth + 1));
+        return example.whole.pointer(pointer).map_or(Value::Null, |schema| example_of(schema, example, depth + 1));
     }
     if let Some(choice) = first("oneOf").or_else(|| first("anyOf")).or_else(|| first("allOf")) {
-        return example_of(choice, whole, depth + 1);
+        return example_of(choice, example, depth + 1);
     }
     let kind = schema.get("type");
     let kind = kind.and_then(|kind| kind.as_str().or_else(|| kind.get(0)?.as_str()));
@@ -47,19 +56,19 @@ fn example_of(schema: &Value, whole: &Value, depth: usize) -> Value {
         Some("integer" | "number") => schema.get("minimum").cloned().unwrap_or(json!(1)),
         Some("boolean") => json!(true),
         Some("array") => {
-            let item = schema.get("items").map_or(Value::Null, |items| example_of(items, whole, depth + 1));
+            let item = schema.get("items").map_or(Value::Null, |items| example_of(items, example, depth + 1));
             Value::from(vec![item; ITEMS])
         }
-        Some("object") => object(schema, whole, depth),
-        None if schema.get("properties").is_some() => object(schema, whole, depth),
+        Some("object") => object(schema, example, depth),
+        None if schema.get("properties").is_some() => object(schema, example, depth),
         _ => Value::Null,
     }
 }
 
-fn object(schema: &Value, whole: &Value, depth: usize) -> Value {
+fn object(schema: &Value, example: &mut Example<'_>, depth: usize) -> Value {
     let properties = schema.get("properties").and_then(Value::as_object);
     let entries =
-        properties.into_iter().flatten().map(|(name, schema)| (name.clone(), example_of(schema, whole, depth + 1)));
+        properties.into_iter().flatten().map(|(name, schema)| (name.clone(), example_of(schema, example, depth + 1)));
     Value::Object(entries.collect())
 }
 

@@ -81,3 +81,13 @@ fn an_endless_repetition_ends() {
     });
     assert!(lines(&simulation).contains("12s  run completed"), "{}", lines(&simulation));
 }
+
+/// It went on for ever: each of so many properties is an object with all of them, eight levels down.
+#[test]
+fn an_example_of_a_schema_that_refers_to_itself_has_an_end() {
+    let properties: serde_json::Map<String, Value> =
+        (0..1_000).map(|number| (format!("p{number}"), json!({"$ref": "#"}))).collect();
+    let example = super::invent::example(&json!({"type": "object", "properties": properties}));
+    assert!(example["p0"]["p0"].is_object(), "it goes down");
+    assert!(example.to_string().len() < 200_000, "{}", example.to_string().len());
+}
