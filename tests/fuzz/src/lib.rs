@@ -9,6 +9,7 @@
 //! ```
 #![allow(clippy::expect_used, clippy::panic, reason = "a feed tells a broken promise by panicking")]
 
+#[cfg(feature = "agents")]
 mod agents;
 mod cel;
 mod codec;
@@ -22,9 +23,11 @@ mod subjects;
 mod words;
 mod workflow_files;
 
+#[cfg(feature = "agents")]
+pub use self::agents::agents;
 pub use self::{
-    agents::agents, cel::cel, codec::codec, control::control, documents::documents, headers::headers, log::log,
-    policies::policies, subjects::subjects, words::words, workflow_files::workflow,
+    cel::cel, codec::codec, control::control, documents::documents, headers::headers, log::log, policies::policies,
+    subjects::subjects, words::words, workflow_files::workflow,
 };
 
 /// What some bytes are fed to, and where inputs to begin from are.
@@ -56,7 +59,7 @@ pub enum Form {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: &[Target] = &[
     Target { name: "subjects", feed: subjects, form: Form::Lines, examples: &[] },
     Target { name: "words", feed: words, form: Form::Lines, examples: &[] },
     Target { name: "headers", feed: headers, form: Form::Messages, examples: &[] },
@@ -72,6 +75,7 @@ pub const TARGETS: [Target; 11] = [
     },
     Target { name: "cel", feed: cel, form: Form::Expression, examples: &[] },
     Target { name: "log", feed: log, form: Form::Messages, examples: &[] },
+    #[cfg(feature = "agents")]
     Target { name: "agents", feed: agents, form: Form::Document, examples: &[("bin/sortie/workflows", ".agent.yaml")] },
 ];
 

@@ -30,6 +30,9 @@ pub fn workflow(data: &[u8]) {
     let written = serde_json::to_value(&definition).expect("a definition can be written");
     let again: Definition = serde_json::from_value(written).expect("what was written is a definition");
     assert_eq!(again, definition);
+    for input in [json!(null), json!({ "order": "a".repeat(64), "path": "/", "n": 3 }), json!([[{ "order": {} }]])] {
+        workflow::validate::input(&plan, &input);
+    }
     let from_log = Program::read(&stored).expect("what was checked is read from the log of a run");
     let program = Program::new(plan).expect("what was checked can run");
     assert_eq!(from_log.plan().steps.len(), program.plan().steps.len());
