@@ -12,6 +12,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, sync::Arc, time::
 
 use broker::Connection;
 use client::Client;
+use embedded::SyncInterval;
 use futures_util::future::select_all;
 use process::{
     ExitCode, Problem, Shutdown,
@@ -20,6 +21,7 @@ use process::{
 use protocol::{
     Namespace,
     registry::{AgentEntry, State},
+    topology::Settings,
 };
 
 use self::{
@@ -71,10 +73,12 @@ impl Fleet {
     /// There is no server to be had, it does not start, or it refuses the streams.
     pub(crate) async fn start(plan: Plan, console: Console) -> Result<Self, Problem> {
         let console = Arc::new(console);
+        let flushes_each = plan.server.sync_interval == SyncInterval::Always;
         let (server, url) = ServerKeeper::start(plan.server, &console).await?;
         let options = broker::Options { servers: vec![url.clone()], ..Default::default() };
         let connection = Connection::open(options).await?;
         let settings = WantedArgs::default().settings(&connection, &plan.namespace).await?;
+        let settings = Settings { group_commit: settings.group_commit || flushes_each, ..settings };
         broker::topology::apply(&connection, &plan.namespace, &settings).await?;
         let client = Client::new(connection, plan.namespace.clone());
         let children = Children::new(url, &plan.namespace, &plan.environment)?;

@@ -4,11 +4,14 @@
 //! stream a publish that meets another one still being replicated is refused with 10164 or 10158, and that other one may
 //! never be stored (its leader can die): so this, like a time-out or a missing leader, means: try again.
 
+mod group;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use protocol::Namespace;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
@@ -17,6 +20,7 @@ use crate::{
     error::{Disposition, Error, Kind},
     retry::{Waits, end_of},
 };
+use group::Groups;
 
 /// Publishes of one process that wait for their acknowledgement at once: enough to fill a stream's pipeline, few enough
 /// to bound memory.
@@ -43,6 +47,9 @@ pub struct Stored {
     pub duplicate: bool,
 }
 
+/// Whether it may be published, asked directly before each try; none where it always may.
+type May<'a> = Option<&'a (dyn Fn() -> bool + Sync)>;
+
 /// How a publish ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
@@ -57,12 +64,21 @@ pub enum Settled {
 pub struct Publisher {
     connection: Connection,
     in_flight: Arc<Semaphore>,
+    groups: Option<Arc<Groups>>,
 }
 
 impl Publisher {
     /// One for a connection; clones share its bound of what is in flight.
     pub fn new(connection: &Connection) -> Self {
-        Self { connection: connection.clone(), in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)) }
+        Self { connection: connection.clone(), in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)), groups: None }
+    }
+
+    /// The same, which publishes requests and outcomes in batches where the streams of this fleet are set to be published to
+    /// so, and enough of them are on their way at once.
+    #[must_use]
+    pub fn in_groups(self, namespace: &Namespace) -> Self {
+        let groups = Some(Arc::new(Groups::of(&self.connection, namespace)));
+        Self { groups, ..self }
     }
 
     /// One try.
@@ -70,32 +86,20 @@ impl Publisher {
     /// # Errors
     /// What the broker says; after `TimedOut` the message may be stored all the same.
     pub async fn publish(&self, outgoing: &Outgoing) -> Result<Stored, Error> {
-        self.publish_once(outgoing, ACK_TIMEOUT, &|| true).await
+        self.publish_once(outgoing, ACK_TIMEOUT, None).await
     }
 
-    async fn publish_once(
-        &self,
-        outgoing: &Outgoing,
-        timeout: Duration,
-        may: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Stored, Error> {
+    async fn publish_once(&self, outgoing: &Outgoing, timeout: Duration, may: May<'_>) -> Result<Stored, Error> {
         outgoing.headers.check().map_err(|fault| Error::new(Kind::TooLarge, fault))?;
         let Ok(_permit) = self.in_flight.acquire().await else {
             return Err(Error::new(Kind::Unreachable, "the connection is closed"));
         };
-        // Nothing is waited for between here and the publish.
-        if !may() {
-            return Err(Error::new(Kind::Fenced, "it is another's to publish this"));
+        match (may, self.groups.as_ref().and_then(|groups| groups.group_of(outgoing))) {
+            (None, Some(group)) => group.publish(outgoing, timeout).await,
+            // Nothing is waited for between here and the publish.
+            (Some(may), _) if !may() => Err(Error::new(Kind::Fenced, "it is another's to publish this")),
+            _ => publish_alone(&self.connection, outgoing, timeout).await,
         }
-        let Outgoing { subject, headers, body } = outgoing;
-        let answer = self.connection.request(subject.clone(), Some(headers), body.clone(), timeout).await;
-        let answer = answer.map_err(|error| match error.kind() {
-            Kind::NoResponders => {
-                Error::new(Kind::NoResponders, format!("no stream takes {subject}; `sortie topology apply` makes them"))
-            }
-            _ => error.during(subject),
-        })?;
-        api::parse(&answer.body)
     }
 
     /// Tries until it is settled, without an end of its own: whoever calls drops the future when it no longer matters.
@@ -104,7 +108,7 @@ impl Publisher {
     /// Only what would be refused again: too large, forbidden, a full subject, a malformed message, a stream that takes
     /// nothing of the kind.
     pub async fn settle(&self, outgoing: &Outgoing) -> Result<Settled, Error> {
-        self.settle_while(outgoing, &|| true).await
+        self.settle_if(outgoing, None).await
     }
 
     /// The same for as long as `may` says so, which is asked directly before every try.
@@ -112,6 +116,10 @@ impl Publisher {
     /// # Errors
     /// Those of [`settle`](Self::settle), and `Fenced` when `may` said no. What was tried before may be stored.
     pub async fn settle_while(&self, outgoing: &Outgoing, may: &(dyn Fn() -> bool + Sync)) -> Result<Settled, Error> {
+        self.settle_if(outgoing, Some(may)).await
+    }
+
+    async fn settle_if(&self, outgoing: &Outgoing, may: May<'_>) -> Result<Settled, Error> {
         let mut waits = Waits::new(Duration::from_millis(5), Duration::from_secs(2));
         let mut tried = 0_u64;
         let mut timeout = ACK_TIMEOUT_FIRST;
@@ -152,4 +160,17 @@ impl Publisher {
             }
         }
     }
+}
+
+/// Publishes it and waits for what the broker says of it.
+async fn publish_alone(connection: &Connection, outgoing: &Outgoing, timeout: Duration) -> Result<Stored, Error> {
+    let Outgoing { subject, headers, body } = outgoing;
+    let answer = connection.request(subject.clone(), Some(headers), body.clone(), timeout).await;
+    let answer = answer.map_err(|error| match error.kind() {
+        Kind::NoResponders => {
+            Error::new(Kind::NoResponders, format!("no stream takes {subject}; `sortie topology apply` makes them"))
+        }
+        _ => error.during(subject),
+    })?;
+    api::parse(&answer.body)
 }

@@ -54,7 +54,7 @@ impl Client {
         // Strangers write what it reads: headers that break a connection must not break the one of everything else.
         let reader = Reader::apart(&connection);
         let inner = Inner {
-            publisher: Publisher::new(&connection),
+            publisher: Publisher::new(&connection).in_groups(&namespace),
             payloads: PayloadStore::new(&connection, names.payloads.as_str()).read_by(&reader),
             reader,
             clock: BrokerClock::unadjusted(),

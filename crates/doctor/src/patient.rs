@@ -185,6 +185,7 @@ impl Patient {
         let names = &self.names;
         Settings {
             replicas: of(&names.requests).map_or(defaults.replicas, |stream| stream.replicas),
+            group_commit: of(&names.requests).map_or(defaults.group_commit, |stream| stream.group_commit),
             outcomes_kept: kept(&names.outcomes, defaults.outcomes_kept),
             dead_kept: kept(&names.dead, defaults.dead_kept),
             events_kept: kept(&names.events, defaults.events_kept),

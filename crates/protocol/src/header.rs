@@ -81,6 +81,12 @@ pub const NATS_SCHEDULE: &str = "Nats-Schedule";
 pub const NATS_SCHEDULE_TARGET: &str = "Nats-Schedule-Target";
 /// The time zone of a cron schedule, an IANA name.
 pub const NATS_SCHEDULE_TIME_ZONE: &str = "Nats-Schedule-Time-Zone";
+/// The batch that a message belongs to, all of it stored or none; at most 64 characters.
+pub const NATS_BATCH_ID: &str = "Nats-Batch-Id";
+/// Its place in its batch, from 1.
+pub const NATS_BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
+/// `1` on the last message of a batch: the broker stores the batch and answers.
+pub const NATS_BATCH_COMMIT: &str = "Nats-Batch-Commit";
 /// On a message of a consumer that is pinned to one client: which pin that is.
 pub const NATS_PIN_ID: &str = "Nats-Pin-Id";
 /// On a fired message: the subject of its schedule.

@@ -29,12 +29,18 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Consumers that a request stream admits. Servers from 2.15 on stop at 1,000 where a stream says nothing.
 pub const CONSUMERS_MAX: i32 = 4_000;
 
+/// The key in a stream's metadata that says, by `true`, that publishes to it go in batches.
+pub const GROUP_COMMIT: &str = "sortie-group-commit";
+
 /// What an operator may choose about the topology.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Copies of every stream: 1 or 3. Defaults to 1.
     pub replicas: usize,
+    /// Whether many requests, or outcomes, that are published at the same moment go as one batch: for servers that flush
+    /// their disk for every message (`sync_interval: always`). Defaults to no.
+    pub group_commit: bool,
     /// How long outcomes are kept, and with that how long "exactly one" can be proved. Defaults to 24 h.
     #[serde(with = "crate::duration::text")]
     pub outcomes_kept: Duration,
@@ -59,6 +65,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             replicas: 1,
+            group_commit: false,
             outcomes_kept: DAY,
             dead_kept: 30 * DAY,
             events_kept: 7 * DAY,
@@ -100,6 +107,7 @@ pub fn streams(namespace: &Namespace, settings: &Settings) -> Vec<Stream> {
             allow_schedules: true,
             allow_rollup: true,
             allow_atomic_publish: true,
+            group_commit: settings.group_commit,
             ..new(
                 &names.requests,
                 "Work, and the schedules that become work",
@@ -117,6 +125,7 @@ pub fn streams(namespace: &Namespace, settings: &Settings) -> Vec<Stream> {
         Stream {
             max_age: Some(settings.outcomes_kept),
             allow_atomic_publish: true,
+            group_commit: settings.group_commit,
             republish: Some(Mapping {
                 source: format!("{namespace}.outcome.*"),
                 destination: format!("{namespace}.told.{{{{wildcard(1)}}}}"),

@@ -1,9 +1,9 @@
 //! The table's plain structs to and from the server's JSON. An update starts from what the server has, so that fields
-//! which the table does not know (placement, compression, metadata) stay as their operator set them.
+//! which the table does not know (placement, compression, other metadata) stay as their operator set them.
 
 use std::time::Duration;
 
-use protocol::topology::{Consumer, Discard, Mapping, Pinned, Retention, Stream};
+use protocol::topology::{Consumer, Discard, GROUP_COMMIT, Mapping, Pinned, Retention, Stream};
 use serde_json::{Map, Value, json};
 
 pub(super) fn of_stream(stream: &Stream, existing: Option<Value>) -> Value {
@@ -51,7 +51,23 @@ pub(super) fn of_stream(stream: &Stream, existing: Option<Value>) -> Value {
             }
         }
     }
+    set_group_commit(&mut config, stream.group_commit);
     Value::Object(config)
+}
+
+/// The metadata of a stream is its operator's, but for this.
+fn set_group_commit(config: &mut Map<String, Value>, is_on: bool) {
+    let mut metadata = match config.remove("metadata") {
+        Some(Value::Object(metadata)) => metadata,
+        _ => Map::new(),
+    };
+    match is_on {
+        true => drop(metadata.insert(GROUP_COMMIT.to_owned(), "true".into())),
+        false => drop(metadata.remove(GROUP_COMMIT)),
+    }
+    if !metadata.is_empty() {
+        config.insert("metadata".to_owned(), Value::Object(metadata));
+    }
 }
 
 pub(super) fn to_stream(config: &Value) -> Stream {
@@ -87,6 +103,7 @@ pub(super) fn to_stream(config: &Value) -> Stream {
         allow_schedules: flag("allow_msg_schedules"),
         allow_message_ttl: flag("allow_msg_ttl"),
         allow_atomic_publish: flag("allow_atomic"),
+        group_commit: config["metadata"][GROUP_COMMIT] == "true",
         allow_rollup: flag("allow_rollup_hdrs"),
         deny_delete: flag("deny_delete"),
         delete_marker_ttl: age("subject_delete_marker_ttl"),

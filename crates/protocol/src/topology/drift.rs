@@ -101,6 +101,7 @@ pub fn drift_of_stream(expected: &Stream, found: &Stream) -> Vec<Drift> {
     same!(allow_schedules, plain, false);
     same!(allow_message_ttl, plain, false);
     same!(allow_atomic_publish, plain, false);
+    same!(group_commit, plain, false);
     same!(allow_rollup, plain, false);
     same!(deny_delete, plain, false);
     same!(delete_marker_ttl, age, false);

@@ -80,6 +80,8 @@ pub struct Stream {
     pub allow_message_ttl: bool,
     /// Whether batches may be stored all or nothing.
     pub allow_atomic_publish: bool,
+    /// Whether what is published at the same moment is to go as one batch: on a server that flushes its disk for each.
+    pub group_commit: bool,
     /// Whether a publish may replace what its subject holds.
     pub allow_rollup: bool,
     /// Whether single messages may be deleted through the API.
@@ -113,6 +115,7 @@ impl Stream {
             allow_schedules: false,
             allow_message_ttl: false,
             allow_atomic_publish: false,
+            group_commit: false,
             allow_rollup: false,
             deny_delete: false,
             delete_marker_ttl: None,

@@ -142,7 +142,7 @@ impl Builder {
         let requests = topology::wait_for_stream(&connection, &streams.requests, self.config.streams_within).await?;
         let replicas = requests.stream.replicas;
         let (deadline, interval) = ack_deadline(replicas);
-        let publisher = Publisher::new(&connection);
+        let publisher = Publisher::new(&connection).in_groups(&self.config.namespace);
         let instance = InstanceId::generate();
         let clock = BrokerClock::unadjusted();
         clock.adjust(&connection, &streams.requests).await?;

@@ -15,6 +15,11 @@ pub(crate) struct WantedArgs {
     /// Copies of every stream, 1 or 3 [default: as it is, else 1]
     #[arg(long, value_name = "N", value_parser = copies)]
     replicas: Option<usize>,
+    /// Whether requests and outcomes that are published at the same moment go as one batch: true for servers that flush
+    /// their disk for every message (`sync_interval: always`, see nats-config/durable.conf), where it is many times faster;
+    /// false for all others, where it is slower [default: as it is, else false]
+    #[arg(long, value_name = "BOOL")]
+    group_commit: Option<bool>,
     /// How long outcomes are kept, and with that "exactly one" holds [default: as it is, else 1d]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = "Retention")]
     outcomes_kept: Option<Duration>,
@@ -48,10 +53,11 @@ impl WantedArgs {
     pub(crate) async fn settings(&self, connection: &Connection, namespace: &Namespace) -> Result<Settings, Error> {
         let names = Names::of(namespace);
         let defaults = Settings::default();
-        let replicas = match self.replicas {
-            Some(replicas) => replicas,
-            None => existing(connection, &names.requests).await?.map_or(defaults.replicas, |stream| stream.replicas),
-        };
+        let requests = existing(connection, &names.requests).await?;
+        let is_so = requests.as_ref();
+        let replicas = self.replicas.or(is_so.map(|stream| stream.replicas)).unwrap_or(defaults.replicas);
+        let group_commit =
+            self.group_commit.or(is_so.map(|stream| stream.group_commit)).unwrap_or(defaults.group_commit);
         let logs_bytes_max = match self.logs_bytes_max {
             Some(bytes) => Some(bytes),
             None => existing(connection, &names.logs).await?.and_then(|stream| stream.max_bytes),
@@ -62,6 +68,7 @@ impl WantedArgs {
         };
         Ok(Settings {
             replicas,
+            group_commit,
             outcomes_kept: kept(self.outcomes_kept, &names.outcomes, defaults.outcomes_kept).await?,
             dead_kept: kept(self.dead_kept, &names.dead, defaults.dead_kept).await?,
             events_kept: kept(self.events_kept, &names.events, defaults.events_kept).await?,
