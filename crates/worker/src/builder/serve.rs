@@ -308,3 +308,6 @@ fn start_watchdog(
     }
     (end, said)
 }
+
+#[cfg(test)]
+mod crowd_tests;
