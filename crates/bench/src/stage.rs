@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use client::Client;
+use client::{AcceptedFile, Client, RequestBuilder, StartBuilder};
 use futures_util::future::BoxFuture;
+use protocol::{Capability, WorkflowName};
+use serde::Serialize;
 
-use crate::Error;
+use crate::{Error, agent::Load};
 
 /// Starts the agents of a fleet, and knows its processes.
 pub trait Crew: Send {
@@ -30,9 +32,29 @@ pub struct Stage<'a> {
     pub crew: &'a mut dyn Crew,
     /// Told what is being done, one line each.
     pub tell: &'a (dyn Fn(&str) + Sync),
+    /// Where everything that the fleet accepts is noted, if anywhere.
+    pub accepted: Option<AcceptedFile>,
 }
 
 impl Stage<'_> {
+    /// Begins a request of a workload.
+    pub(crate) fn request<'a>(&self, capability: &Capability, load: &'a Load) -> RequestBuilder<'a> {
+        let request = self.client.request(capability, load);
+        match &self.accepted {
+            Some(file) => request.noted_in(file),
+            None => request,
+        }
+    }
+
+    /// Begins a run of a workload.
+    pub(crate) fn start(&self, workflow: &WorkflowName, input: &impl Serialize) -> StartBuilder<'_> {
+        let start = self.client.start(workflow, input);
+        match &self.accepted {
+            Some(file) => start.noted_in(file),
+            None => start,
+        }
+    }
+
     /// The processes of the fleet, and this one.
     pub(crate) fn processes(&self) -> BTreeMap<String, u32> {
         let mut processes = self.crew.processes();

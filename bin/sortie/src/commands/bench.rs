@@ -8,6 +8,7 @@ mod words;
 use std::{fs, path::PathBuf};
 
 use bench::{Error, Report, Stage};
+use client::AcceptedFile;
 use process::{ExitCode, Problem};
 
 use self::{
@@ -29,6 +30,7 @@ Examples:
   sortie bench requests --durable --store /data     every message fsynced before it is acknowledged, on that disk
   sortie bench requests --fleet --server nats://broker:4222
                                                     on a fleet that runs, with `sortie process agent-bench` where you like
+  sortie bench open --fleet --accepted all.jsonl    then: sortie audit --accepted all.jsonl
   sortie bench runs --json > before.json            to be compared later:
   sortie bench compare before.json after.json       what changed; exits 1 if anything is slower by more than a tenth
 
@@ -89,6 +91,10 @@ pub(crate) struct How {
     /// Where the server of its own keeps its streams [default: a temporary folder]
     #[arg(long, value_name = "DIR", conflicts_with = "fleet")]
     store: Option<PathBuf>,
+    /// Append a line to this file for everything that the fleet accepts; `sortie audit --accepted` proves from it that nothing
+    /// is lost. What it costs is in the figures
+    #[arg(long, value_name = "FILE", requires = "fleet")]
+    accepted: Option<PathBuf>,
     /// Write the report into this file too, as JSON
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -108,7 +114,7 @@ async fn measure_here(workload: &bench::Workload, how: &How, session: &Session) 
         () = shutdown.begun() => return Ok(None),
     };
     let (client, options) = (own.client(), own.options());
-    let mut stage = Stage { client, options, crew: &mut own, tell: &tell };
+    let mut stage = Stage { client, options, crew: &mut own, tell: &tell, accepted: None };
     let measured = tokio::select! {
         measured = workload.measure(&mut stage, how.rounds()) => measured.map(Some).map_err(problem),
         () = shutdown.begun() => Ok(None),
@@ -121,7 +127,8 @@ async fn measure_here(workload: &bench::Workload, how: &How, session: &Session) 
 async fn measure_there(workload: &bench::Workload, how: &How, session: &Session) -> Result<Option<Report>, Problem> {
     let mut hired = Hired { client: session.client().await?.clone() };
     let (client, options) = (hired.client.clone(), session.options());
-    let mut stage = Stage { client, options, crew: &mut hired, tell: &tell };
+    let accepted = how.accepted.as_deref().map(AcceptedFile::append_to).transpose().map_err(refusal::problem)?;
+    let mut stage = Stage { client, options, crew: &mut hired, tell: &tell, accepted };
     workload.measure(&mut stage, how.rounds()).await.map(Some).map_err(problem)
 }
 

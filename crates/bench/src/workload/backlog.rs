@@ -69,7 +69,7 @@ impl Backlog {
         stream::iter((0..self.number).map(Ok::<_, Error>))
             .try_for_each_concurrent(at_once, |_| async move {
                 let began = Instant::now();
-                stage.client.request(capability, load).submit().await?;
+                stage.request(capability, load).submit().await?;
                 tape.note(began.elapsed());
                 Ok(())
             })

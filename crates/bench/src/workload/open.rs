@@ -33,8 +33,7 @@ impl Open {
         let capability = capability(1)?;
         let yardstick = Yardstick::requests(&stage.options, 1).await?;
         let number = std::sync::atomic::AtomicUsize::new(0);
-        let ours =
-            || self.arrive(|| async { completed(&stage.client.request(&capability, &load).call(PATIENCE).await?) });
+        let ours = || self.arrive(|| async { completed(&stage.request(&capability, &load).call(PATIENCE).await?) });
         let bare = || {
             self.arrive(|| async {
                 let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -72,7 +72,7 @@ pub(super) async fn ask(
             let (tape, capability) = (&tape, &capabilities[index % capabilities.len()]);
             async move {
                 let began = Instant::now();
-                completed(&stage.client.request(capability, load).call(PATIENCE).await?)?;
+                completed(&stage.request(capability, load).call(PATIENCE).await?)?;
                 tape.note(began.elapsed());
                 Ok(())
             }

@@ -112,7 +112,7 @@ pub(super) async fn start(
     let runs = stream::iter((0..number).map(Ok::<_, Error>))
         .map_ok(|_| async {
             let began = Instant::now();
-            let outcome = stage.client.start(workflow, input).call(PATIENCE).await?;
+            let outcome = stage.start(workflow, input).call(PATIENCE).await?;
             completed(&outcome)?;
             tape.note(began.elapsed());
             RunId::parse(outcome.id.as_str()).map_err(|error| Error::Wrong(error.to_string()))

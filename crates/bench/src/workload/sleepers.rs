@@ -60,7 +60,7 @@ impl Sleepers {
         let began = Instant::now();
         stream::iter((0..self.number).map(Ok::<_, Error>))
             .try_for_each_concurrent(AT_ONCE, |_| async move {
-                shown.client.start(workflow, input).submit().await?;
+                shown.start(workflow, input).submit().await?;
                 Ok(())
             })
             .await?;

@@ -55,7 +55,7 @@ impl Timers {
             let before = outcomes(shown, &names.outcomes).await?;
             stream::iter((0..self.number).map(Ok::<_, Error>))
                 .try_for_each_concurrent(AT_ONCE, |_| async move {
-                    shown.client.request(capability, load).at(due.at).submit().await?;
+                    shown.request(capability, load).at(due.at).submit().await?;
                     Ok(())
                 })
                 .await?;

@@ -80,6 +80,10 @@ async fn a_hundred_thousand_attempts_at_once_fit_into_little_memory() {
         assert_eq!(reply.body, b"[1,{\"n\":1}]");
     }
     let each = |time: Duration| time.as_nanos() / TASKS as u128;
-    println!("{TASKS} attempts: {bytes} bytes, {} ns to create, {} ns until it runs, each", each(spawned), each(all_begun));
+    println!(
+        "{TASKS} attempts: {bytes} bytes, {} ns to create, {} ns until it runs, each",
+        each(spawned),
+        each(all_begun)
+    );
     assert!(bytes < BYTES_MAX, "{bytes} bytes each");
 }
