@@ -125,3 +125,19 @@ async fn a_broker_that_is_away_is_waited_for() -> Result<()> {
     assert_whole(&fleet, &accepted).await?;
     worker.stop().await
 }
+
+/// A look of a coordinator's duty stands still while its lease is renewed, and both read over one connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_nobody_goes_on_with_keeps_no_other_from_reading() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let stream = protocol::topology::Names::of(&fleet.namespace).outcomes;
+    let subject = protocol::subject::filter::outcomes(&fleet.namespace);
+    let reader = broker::Reader::apart(&fleet.connection);
+    let mut first = std::pin::pin!(reader.last(&stream, &subject));
+    // It begins to open the connection, and is not asked again.
+    assert!(futures_util::poll!(&mut first).is_pending());
+    let second = tokio::time::timeout(sortie_tests::PATIENCE, reader.last(&stream, &subject));
+    assert!(second.await.expect("the other one ends")?.is_none());
+    assert!(first.await?.is_none());
+    Ok(())
+}

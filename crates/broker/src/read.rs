@@ -271,7 +271,7 @@ impl Reader {
                         // A panic that prints where it came from takes seconds, in which its connection is neither there
                         // nor gone. What nobody answers over a connection of its own is asked of the leader.
                         if let Some(apart) = &self.apart {
-                            apart.leave(&connection).await;
+                            apart.leave(&connection);
                             breaks += 1;
                         }
                         silence = error;
