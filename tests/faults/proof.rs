@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use broker::{Reader, topology};
 use protocol::{
-    Outcome, RequestId, RunId, Status, Subject, accepted::Accepted, codes, subject::filter, time::Timestamp,
+    Outcome, RequestId, RunId, Status, Subject, accepted::Accepted, codes, header, subject::filter, time::Timestamp,
     topology::Names,
 };
 use sortie_tests::{Fleet, binaries, program};
@@ -23,6 +23,9 @@ use crate::{
 /// From the end of the fire. A message of the last victim waits for its ack deadline, one that three died with for three of
 /// them, and a run has three steps in a row.
 const REST_WITHIN: Duration = Duration::from_secs(150);
+
+/// What is left after this waits for more than an ack deadline.
+const LONG: Duration = Duration::from_secs(20);
 
 /// Between two looks at what is left.
 const LOOK: Duration = Duration::from_millis(100);
@@ -72,15 +75,20 @@ async fn messages(fleet: &Fleet) -> Result<[u64; 3]> {
 
 /// Waits until nothing is left to do, and says what was left last.
 async fn rest(fleet: &Fleet, row: &mut Row) -> Result<()> {
-    let end = Instant::now() + REST_WITHIN;
+    let began = Instant::now();
     loop {
         // A look may fail: whoever was hurt last may be the broker.
         match left(fleet).await {
             Ok(left) if left.is_empty() => return Ok(()),
-            Ok(left) => row.left_last = left.into_iter().take(NAMED_MAX).collect(),
+            Ok(left) => {
+                row.left_last = left.into_iter().take(NAMED_MAX).collect();
+                if row.left_long.is_empty() && began.elapsed() >= LONG {
+                    row.left_long.clone_from(&row.left_last);
+                }
+            }
             Err(_) => {}
         }
-        if Instant::now() >= end {
+        if began.elapsed() >= REST_WITHIN {
             let left = row.left_last.join(" ");
             anyhow::bail!("not at rest {REST_WITHIN:?} after the fire, there is left: {left}");
         }
@@ -94,8 +102,8 @@ async fn left(fleet: &Fleet) -> Result<Vec<String>> {
     for stream in [&names.requests, &names.unique, &names.runs] {
         for subject in topology::subject_counts(&fleet.connection, stream, ">").await?.into_keys() {
             let last = Reader::new(&fleet.connection).last(stream, &subject).await?;
-            let last = last.map_or_else(String::new, |last| format!("#{} {:?}", last.sequence, last.headers));
-            subjects.push(format!("{subject}{last}"));
+            let id = last.and_then(|last| last.headers.get(header::REQUEST_ID).map(str::to_owned)).unwrap_or_default();
+            subjects.push(format!("{subject} {id}").trim_end().to_owned());
         }
     }
     Ok(subjects)

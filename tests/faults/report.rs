@@ -46,6 +46,8 @@ pub(crate) struct Row {
     pub(crate) rest_secs: f64,
     /// What was left to do last.
     pub(crate) left_last: Vec<String>,
+    /// What was left to do after 20 s, where it was.
+    pub(crate) left_long: Vec<String>,
     /// The longest that a plain request took from its acceptance to its outcome, in seconds.
     pub(crate) slowest_secs: f64,
     /// Why it was not tried at all.
@@ -98,7 +100,7 @@ impl fmt::Display for Row {
         write!(
             f,
             "{}, seed {}: {} accepted, {} lost, {} duplicated, {} stuck, {} wrong, {} poisoned, {} gone where they may, {} refused, said again {:?}, {} \
-             attempts begun again; {}; at rest after {:.1} s (last: {}), slowest plain request {:.1} s",
+             attempts begun again; {}; at rest after {:.1} s (last: {}; after 20 s: {}), slowest plain request {:.1} s",
             self.fault,
             self.seed,
             self.accepted,
@@ -113,7 +115,8 @@ impl fmt::Display for Row {
             self.begun_again,
             strikes.collect::<Vec<_>>().join(", "),
             self.rest_secs,
-            self.left_last.join(" "),
+            self.left_last.join(", "),
+            self.left_long.join(", "),
             self.slowest_secs,
         )
     }
