@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use broker::{Outgoing, Publisher};
 use embedded::{Config, SyncInterval};
 use sortie_tests::{
     Fleet,
     ground::{Disk, Throttle},
+    until_some,
 };
 
 use crate::{crew, fire::Fire, report::Row, trial::Trial};
 
 /// More than the load stores in a round of a minute.
 const DISK_BYTES: u64 = 1 << 30;
+
+/// Many times what filling up what was given to a file takes.
+const TOLD_WITHIN: Duration = Duration::from_secs(30);
 
 const FULL: &str = "disk full";
 const READ_ONLY: &str = "disk read-only";
@@ -28,7 +33,8 @@ pub(crate) async fn full(trial: Trial) -> Result<Row> {
         fire.pause(Duration::from_millis(500)..Duration::from_secs(2)).await;
         fire.strike(FULL);
         let ballast = disk.fill().context("filling the disk")?;
-        fire.pause(Duration::from_secs(1)..Duration::from_secs(4)).await;
+        told(&fire).await?;
+        fire.pause(Duration::from_millis(100)..Duration::from_secs(3)).await;
         fire.fleet.server().kill()?;
         drop(ballast);
         fire.fleet.server().restart().await?;
@@ -47,7 +53,8 @@ pub(crate) async fn read_only(trial: Trial) -> Result<Row> {
         fire.pause(Duration::from_millis(500)..Duration::from_secs(2)).await;
         fire.strike(READ_ONLY);
         disk.turn_read_only()?;
-        fire.pause(Duration::from_secs(1)..Duration::from_secs(4)).await;
+        told(&fire).await?;
+        fire.pause(Duration::from_millis(100)..Duration::from_secs(3)).await;
         fire.fleet.server().kill()?;
         disk.repair()?;
         fire.fleet.server().restart().await?;
@@ -75,6 +82,14 @@ pub(crate) async fn slow(trial: Trial) -> Result<Row> {
             return fire.prove().await;
         }
     }
+}
+
+/// Waits until a publisher hears that something cannot be stored: an error, or nothing.
+async fn told(fire: &Fire) -> Result<()> {
+    let publisher = Publisher::new(&fire.fleet.connection);
+    let noise = Outgoing::new("fleet.event.noise", "x".repeat(16 << 10));
+    let refused = until_some(TOLD_WITHIN, || async { publisher.publish(&noise).await.err() });
+    refused.await.map(drop).with_context(|| format!("everything is still stored after {TOLD_WITHIN:?}"))
 }
 
 fn flushed(disk: &Disk) -> Config {

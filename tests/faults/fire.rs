@@ -7,11 +7,13 @@ use std::{
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
+use protocol::time::Timestamp;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sortie_tests::{Fleet, fleet::capability, until_some};
 use tempfile::TempDir;
 
 use crate::{
+    aftermath,
     crew::{Crew, Post, Role},
     load::Load,
     proof,
@@ -100,6 +102,16 @@ impl Fire {
         self.recovered(what).await
     }
 
+    /// The same after acknowledged messages were allowed to go, before this time of the broker.
+    ///
+    /// # Errors
+    /// When nothing can be said; what is wrong stands in the row.
+    pub(crate) async fn prove_since(self, since: Timestamp) -> Result<Row> {
+        let Self { fleet, crew, load, mut row, folder, keeps, .. } = self;
+        let proved = aftermath::prove(&fleet, load, since, &mut row).await;
+        ended(crew, proved, folder, keeps, row).await
+    }
+
     /// The fire is out: the load stops, everything comes to rest, and the proof decides. Files are kept where it fails.
     ///
     /// # Errors
@@ -107,15 +119,19 @@ impl Fire {
     pub(crate) async fn prove(self) -> Result<Row> {
         let Self { fleet, crew, load, mut row, folder, keeps, .. } = self;
         let proved = proof::prove(&fleet, load, folder.path(), &mut row).await;
-        let ended = if proved.is_ok() { crew.end().await } else { Ok(()) };
-        if let Err(error) = proved.and(ended) {
-            row.faults.push(format!("{error:#}"));
-        }
-        if !row.faults.is_empty() {
-            row.faults.push(format!("logs, and what was accepted: {}", folder.keep().display()));
-        } else if keeps {
-            println!("logs, and what was accepted: {}", folder.keep().display());
-        }
-        Ok(row)
+        ended(crew, proved, folder, keeps, row).await
     }
+}
+
+async fn ended(crew: Crew, proved: Result<()>, folder: TempDir, keeps: bool, mut row: Row) -> Result<Row> {
+    let ended = if proved.is_ok() { crew.end().await } else { Ok(()) };
+    if let Err(error) = proved.and(ended) {
+        row.faults.push(format!("{error:#}"));
+    }
+    if !row.faults.is_empty() {
+        row.faults.push(format!("logs, and what was accepted: {}", folder.keep().display()));
+    } else if keeps {
+        println!("logs, and what was accepted: {}", folder.keep().display());
+    }
+    Ok(row)
 }

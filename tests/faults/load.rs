@@ -89,8 +89,10 @@ impl Load {
             refused: AtomicU64::new(0),
             said_again: Mutex::default(),
         });
-        asker.client.workflow_apply(&asker.workflow, &wish::workflow(), true).await?;
-        asker.client.cron_add(&beat()?, &beats()?, true).await?;
+        // Three servers that have just begun may still choose who leads.
+        let (workflow, name, spec) = (wish::workflow(), beat()?, beats()?);
+        again(|| asker.client.workflow_apply(&asker.workflow, &workflow, true)).await?;
+        again(|| asker.client.cron_add(&name, &spec, true)).await?;
         let (stop, stopped) = watch::channel(false);
         let asking = task::spawn("load", Arc::clone(&asker).ask(dice, stopped));
         Ok(Self { stop, asker, asking })

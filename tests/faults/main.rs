@@ -2,6 +2,7 @@
 //! was accepted is lost, there twice, or stuck. `tests/FAULTS.md` says what each does and how to read the report.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod aftermath;
 mod clocks;
 mod crew;
 mod disk;
@@ -14,10 +15,13 @@ mod kills;
 mod limits;
 mod load;
 mod network;
+mod partition;
+mod power;
 mod proof;
 mod recovery;
 mod report;
 mod storm;
+mod three;
 mod trial;
 
 use std::process::ExitCode;
@@ -25,7 +29,7 @@ use std::process::ExitCode;
 use self::{flags::Flags, report::Report, trial::Trial};
 
 /// Every trial: its name, which a filter may name, and what it does. They run in this order, one after the other.
-const TRIALS: [(&str, trial::Run); 11] = [
+const TRIALS: [(&str, trial::Run); 17] = [
     ("kills", |trial| Box::pin(kills::run(trial))),
     ("frozen", |trial| Box::pin(frozen::run(trial))),
     ("network", |trial| Box::pin(network::run(trial))),
@@ -33,10 +37,16 @@ const TRIALS: [(&str, trial::Run); 11] = [
     ("clocks", |trial| Box::pin(clocks::run(trial))),
     ("storm", |trial| Box::pin(storm::run(trial))),
     ("limits", |trial| Box::pin(limits::run(trial))),
+    ("power", |trial| Box::pin(power::durable(trial))),
+    ("power-dev", |trial| Box::pin(power::dev(trial))),
     ("disk-full", |trial| Box::pin(disk::full(trial))),
     ("disk-read-only", |trial| Box::pin(disk::read_only(trial))),
     ("disk-slow", |trial| Box::pin(disk::slow(trial))),
     ("files", |trial| Box::pin(files::run(trial))),
+    ("leaders", |trial| Box::pin(three::leaders(trial))),
+    ("stopped", |trial| Box::pin(three::stopped(trial))),
+    ("rolling", |trial| Box::pin(three::rolling(trial))),
+    ("partition", |trial| Box::pin(partition::run(trial))),
 ];
 
 fn main() -> ExitCode {

@@ -12,7 +12,7 @@ use protocol::{
     Outcome, RequestId, RunId, Status, Subject, accepted::Accepted, codes, header, subject::filter, time::Timestamp,
     topology::Names,
 };
-use sortie_tests::{Fleet, binaries, program};
+use sortie_tests::{Fleet, binaries, program, raw};
 
 use crate::{
     crew,
@@ -22,7 +22,7 @@ use crate::{
 
 /// From the end of the fire. A message of the last victim waits for its ack deadline, one that three died with for three of
 /// them, and a run has three steps in a row.
-const REST_WITHIN: Duration = Duration::from_secs(150);
+pub(crate) const REST_WITHIN: Duration = Duration::from_secs(150);
 
 /// What is left after this waits for more than an ack deadline.
 const LONG: Duration = Duration::from_secs(20);
@@ -31,15 +31,15 @@ const LONG: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Faults that are named one by one.
-const NAMED_MAX: usize = 10;
+pub(crate) const NAMED_MAX: usize = 10;
 
 /// Everything in the store of outcomes.
 #[derive(Debug, Default)]
-struct Stored {
+pub(crate) struct Stored {
     /// Messages that were ever stored, by the broker's own count.
-    ever: u64,
+    pub(crate) ever: u64,
     /// By request: how many, the last one's status, failure code and time.
-    by_id: BTreeMap<RequestId, (u64, Status, Option<String>, Timestamp)>,
+    pub(crate) by_id: BTreeMap<RequestId, (u64, Status, Option<String>, Timestamp)>,
 }
 
 pub(crate) async fn prove(fleet: &Fleet, load: Load, folder: &Path, row: &mut Row) -> Result<()> {
@@ -64,7 +64,7 @@ pub(crate) async fn prove(fleet: &Fleet, load: Load, folder: &Path, row: &mut Ro
 }
 
 /// What is left in the streams that hold promises: requests, unique ones, and the logs of runs.
-async fn messages(fleet: &Fleet) -> Result<[u64; 3]> {
+pub(crate) async fn messages(fleet: &Fleet) -> Result<[u64; 3]> {
     let names = Names::of(&fleet.namespace);
     let mut messages = [0; 3];
     for (count, stream) in messages.iter_mut().zip([&names.requests, &names.unique, &names.runs]) {
@@ -90,7 +90,8 @@ async fn rest(fleet: &Fleet, row: &mut Row) -> Result<()> {
         }
         if began.elapsed() >= REST_WITHIN {
             let left = row.left_last.join(" ");
-            anyhow::bail!("not at rest {REST_WITHIN:?} after the fire, there is left: {left}");
+            let consumers = consumers(fleet).await.unwrap_or_default();
+            anyhow::bail!("{consumers}\nnot at rest {REST_WITHIN:?} after the fire, there is left: {left}");
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -109,6 +110,30 @@ async fn left(fleet: &Fleet) -> Result<Vec<String>> {
     Ok(subjects)
 }
 
+/// Where the consumers of work stand, and the first messages that are left, for whoever looks for the reason.
+pub(crate) async fn consumers(fleet: &Fleet) -> Result<String> {
+    let names = Names::of(&fleet.namespace);
+    let mut told = Vec::new();
+    for stream in [&names.requests, &names.unique] {
+        let list = raw::api(fleet, &format!("CONSUMER.LIST.{stream}"), &serde_json::Value::Null).await?;
+        for info in list["consumers"].as_array().into_iter().flatten() {
+            told.push(format!(
+                "{}: delivered {} floor {} ack-pending {} pending {} waiting {}",
+                info["name"],
+                info["delivered"]["stream_seq"],
+                info["ack_floor"]["stream_seq"],
+                info["num_ack_pending"],
+                info["num_pending"],
+                info["num_waiting"],
+            ));
+        }
+        let page = Reader::new(&fleet.connection).page(stream, ">", 1, NAMED_MAX).await?;
+        let left = page.messages.iter().map(|one| format!("{} at {} {:?}", one.subject, one.sequence, one.headers));
+        told.extend(left);
+    }
+    Ok(told.join("\n"))
+}
+
 /// Asks the command, as a user would: about what was accepted, and about what is there.
 async fn audit(fleet: &Fleet, asked: &Asked, row: &mut Row) -> Result<()> {
     let file = asked.file.to_str().context("a path")?;
@@ -124,9 +149,11 @@ async fn audit(fleet: &Fleet, asked: &Asked, row: &mut Row) -> Result<()> {
         let document: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
         row.lost += document["counts"]["lost"].as_u64().unwrap_or(0);
         if arguments.contains(&"--accepted") && output.status.success() {
+            // What was said again, and done meanwhile, is not accepted a second time, and was not noted the first time.
+            let noted = std::fs::read_to_string(&asked.file)?.lines().count() as u64;
             ensure!(
-                document["accepted"].as_u64() >= Some(row.accepted),
-                "the audit has read less than was noted: {document}"
+                document["accepted"].as_u64() == Some(noted),
+                "of {noted} lines the audit has read others: {document}"
             );
         }
     }
@@ -134,7 +161,7 @@ async fn audit(fleet: &Fleet, asked: &Asked, row: &mut Row) -> Result<()> {
 }
 
 impl Stored {
-    async fn read(fleet: &Fleet) -> Result<Self> {
+    pub(crate) async fn read(fleet: &Fleet) -> Result<Self> {
         let names = Names::of(&fleet.namespace);
         let reader = Reader::new(&fleet.connection);
         let state = topology::stream_state(&fleet.connection, &names.outcomes).await?;
