@@ -85,7 +85,11 @@ fn a_slow_disk_is_slow_for_one_process_only() {
 #[test]
 fn a_process_without_files_has_them_again() {
     let mut process = shell();
-    let Some(files) = had(Files::exhaust(process.id(), 0)) else { return };
+    let Some(files) = had(Files::exhaust(process.id(), 0)) else {
+        process.kill().unwrap();
+        process.wait().unwrap();
+        return;
+    };
     let mut input = process.stdin.take().unwrap();
     // The shell answers once, when it may open a file again.
     input.write_all(b"until (exec 9</dev/null) 2>/dev/null; do echo none; done; echo some\n").unwrap();
