@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
+use broker::topology;
 use chrono::TimeDelta;
 use client::Cancellation;
 use protocol::{Lane, Status};
@@ -46,6 +47,43 @@ async fn a_delayed_request_waits_where_it_can_be_seen_and_runs_once() -> Result<
     assert!(fleet.client.later(10).await?.is_empty());
     assert_eq!(count::waiting(&fleet.client).await?, 0);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_came_back_takes_nothing_from_a_later_one() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let retry = RetryPolicy { attempts_max: 9, backoff: Backoff::fixed(Duration::from_secs(3_600)) };
+    let handler = |_: Context, _: u32| async { Err::<u32, _>(Failure::new("tea_is_cold", "no")) };
+    let builder = fleet.worker("tea").capability_with("tea", CapabilityConfig::default().retry(retry), handler);
+    let worker = fleet.run(builder, "tea").await?;
+    let waits = |attempt: &'static str| {
+        let fleet = &fleet;
+        move || async move {
+            let found = raw::last(fleet, "FLEET_REQUESTS", "fleet.later.one").await.ok()??;
+            let is_idle =
+                topology::consumer_state(&fleet.connection, "FLEET_REQUESTS", "tea").await.ok()?.ack_pending == 0;
+            (is_idle && found.headers.get("Sortie-Attempt") == Some(attempt)).then_some(found.sequence)
+        }
+    };
+    let deliver = async |attempt: &str| {
+        let headers = [("Sortie-Request-Id", "one"), ("Sortie-Attempt", attempt)];
+        raw::publish(&fleet, "fleet.request.tea", &headers, "1").await
+    };
+    deliver("2").await?;
+    let third = until("the third attempt waits", PATIENCE, waits("3")).await;
+    // As after a start of the server, which forgets that the message was acknowledged.
+    let back = deliver("1").await?;
+    let worked_off = || async {
+        let state = topology::consumer_state(&fleet.connection, "FLEET_REQUESTS", "tea").await.ok()?;
+        (state.ack_floor >= back).then_some(())
+    };
+    until("the first attempt was made once more", PATIENCE, worked_off).await;
+    assert_eq!(until("the third attempt still waits", PATIENCE, waits("3")).await, third);
+    // Where that place was taken from it all the same, by an older agent, the id of the third attempt is one that is known.
+    topology::purge(&fleet.connection, "FLEET_REQUESTS", "fleet.later.one", None).await?;
+    deliver("2").await?;
+    until("the third attempt waits again", PATIENCE, waits("3")).await;
+    worker.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use broker::{Outgoing, PayloadStore, Settled, scheduled_at};
 use bytes::Bytes;
 use protocol::{
     Capability, DeadLetter, Failure, InstanceId, Outcome, Request, Status, Subject, codes, duration, event, failure,
-    limits, mark::UniqueTries, subject, time::Timestamp, topology::Source,
+    header, limits, mark::UniqueTries, subject, time::Timestamp, topology::Source,
 };
 
 use crate::{
@@ -211,7 +211,7 @@ impl Job {
             let failure = Failure::new(codes::INVALID_HEADER, NO_ROOM);
             return self.give_up(request, failure, &[]).await;
         }
-        if self.settle_while_held(outgoing).await.is_some() {
+        if self.store_what_comes(outgoing).await {
             self.ack().await;
             self.count(End::HandedOver);
         }
@@ -241,11 +241,26 @@ impl Job {
             outgoing = self.scheduled(&next, due, capability, message_id);
             outgoing.headers.check().map_err(|_| NoRoom)?;
         }
-        if self.settle_while_held(outgoing).await.is_some() {
+        if self.store_what_comes(outgoing).await {
             self.ack().await;
             self.count(end);
         }
         Ok(())
+    }
+
+    /// Stores a schedule of this request, and says whether it has one now, or had, so that its message may go.
+    ///
+    /// That the broker has seen the id of a schedule says that it was stored once, and not that anything came of it: of two
+    /// attempts that an old delivery has begun side by side, one may have taken the place of the other's. So then it is stored
+    /// under no id. What fired already is tried once more for it, and may be.
+    async fn store_what_comes(&self, mut outgoing: Outgoing) -> bool {
+        match self.settle_while_held(outgoing.clone()).await {
+            Some(Settled::Stored(stored)) if stored.duplicate => {
+                outgoing.headers.retain(|name| !name.eq_ignore_ascii_case(header::NATS_MSG_ID));
+                self.settle_while_held(outgoing).await.is_some()
+            }
+            settled => settled.is_some(),
+        }
     }
 
     fn scheduled(&self, next: &Request, due: Timestamp, capability: Capability, message_id: String) -> Outgoing {
@@ -257,7 +272,10 @@ impl Job {
         let waiting =
             Outgoing::new(Subject::Later(next.id.clone()).render(namespace), self.delivery.message.body.clone())
                 .with_headers(headers)
-                .with_message_id(message_id);
+                .with_message_id(message_id)
+                // What waits there already is this request, too, and maybe further: it is not replaced by an older attempt of
+                // it, such as one that came back when the server was started again.
+                .expecting(0);
         scheduled_at(waiting, due, &target.render(namespace))
     }
 
