@@ -47,7 +47,7 @@ macro_rules! twins {
 // As many as take about a second of a debug build.
 twins! {
     subjects: 60,
-    words: 40,
+    words: 20,
     headers: 1_000,
     codec: 2_000,
     documents: 300,
