@@ -214,7 +214,8 @@ class Agent:
             "Nats-Schedule-Target": request.msg.subject,
             "Nats-Msg-Id": f"{request.id}:{request.attempt + 1}.{snoozes}",
         }
-        await self.settle(f"{NS}.later.{request.id}", request.msg.data, headers)
+        # What waits there already is this request, and maybe further.
+        await self.settle(f"{NS}.later.{request.id}", request.msg.data, headers, expect_none=True)
         await request.msg.ack()
 
     def record(self, request, failure):
@@ -239,8 +240,12 @@ class Agent:
             headers = headers | {"Nats-Expected-Last-Subject-Sequence": "0"}
         while True:
             try:
-                await self.js.publish(subject, body, timeout=5, headers=headers)
-                return True
+                stored = await self.js.publish(subject, body, timeout=5, headers=headers)
+                if not stored.duplicate:
+                    return True
+                # Stored once, which does not say that it, or what came of it, is still there.
+                headers = {name: value for name, value in headers.items() if name != "Nats-Msg-Id"}
+                continue
             except APIError as error:
                 if error.err_code == 10071:
                     return False
