@@ -51,7 +51,7 @@ async fn receipts_name_the_place_of_each_request_of_a_batch() -> Result<()> {
         let (client, id) = (fleet.client.clone(), RequestId::parse(&format!("order-{number}")).unwrap());
         async move {
             let request = client.request(&capability("tea"), &number);
-            if number % 2 == 0 { request.id(id).submit().await } else { request.submit().await }
+            if number.is_multiple_of(2) { request.id(id).submit().await } else { request.submit().await }
         }
     };
     // What the streams are is looked up when the first of them are on their way.
