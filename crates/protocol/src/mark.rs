@@ -43,7 +43,7 @@ pub fn parse_mark_key(namespace: &Namespace, key: &str) -> Option<(String, Sourc
     let (stream, sequence) = key.strip_prefix("mark.")?.rsplit_once('.')?;
     let is_unique = stream == Names::of(namespace).unique;
     let source = if is_unique { Source::Unique } else { Source::Lane(Lane::Normal) };
-    Some((stream.to_owned(), source, sequence.parse().ok()?))
+    Some((stream.to_owned(), source, sequence_of(sequence)?))
 }
 
 /// The key of a unique request's tries.
@@ -54,7 +54,12 @@ pub fn tries_key(stream: &str, sequence: u64) -> String {
 /// The inverse of [`tries_key`]: stream and sequence.
 pub fn parse_tries_key(key: &str) -> Option<(&str, u64)> {
     let (stream, sequence) = key.strip_prefix("tries.")?.rsplit_once('.')?;
-    Some((stream, sequence.parse().ok()?))
+    Some((stream, sequence_of(sequence)?))
+}
+
+/// A sequence as it is written: with a sign or a zero before it, it is no key of ours.
+fn sequence_of(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|sequence: &u64| sequence.to_string() == text)
 }
 
 /// The filter of the tries of all unique requests.
@@ -79,5 +84,14 @@ mod tests {
             assert_eq!(parse_mark_key(&fleet, &mark_key(stream, 7)), Some((stream.to_owned(), source, 7)));
         }
         assert_eq!((parse_mark_key(&fleet, "schema.x"), parse_mark_key(&fleet, "mark.S.x")), (None, None));
+    }
+
+    #[test]
+    fn a_sequence_that_is_written_otherwise_is_no_key() {
+        assert_eq!(parse_tries_key("tries.S.8"), Some(("S", 8)));
+        for sequence in ["08", "+8", "-8", "8 ", ""] {
+            assert_eq!(parse_tries_key(&format!("tries.S.{sequence}")), None, "{sequence}");
+            assert_eq!(parse_mark_key(&Namespace::default(), &format!("mark.S.{sequence}")), None, "{sequence}");
+        }
     }
 }

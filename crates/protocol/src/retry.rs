@@ -177,6 +177,10 @@ impl FromStr for Backoff {
                 }
             }
         }
+        if backoff.curve != Curve::Exponential {
+            // No other curve has one, and it is not written for them.
+            backoff.factor = Self::default().factor;
+        }
         Ok(backoff)
     }
 }
@@ -234,6 +238,15 @@ mod tests {
             assert!(bad.parse::<Backoff>().is_err(), "{bad}");
         }
         assert!(parse_attempts("-1").is_err() && parse_attempts("0").is_err() && parse_attempts("99999").is_err());
+    }
+
+    #[test]
+    fn a_factor_of_a_curve_that_has_none_is_no_difference() {
+        for curve in ["linear", "fibonacci", "fixed"] {
+            let read: Backoff = format!("{curve}; factor=100").parse().unwrap();
+            assert_eq!(Ok(read), curve.parse());
+            assert_eq!(read.to_string().parse(), Ok(read));
+        }
     }
 
     proptest! {

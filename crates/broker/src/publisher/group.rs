@@ -235,7 +235,7 @@ impl Group {
 
     /// Sends them as one batch; the answer is that to the last of them.
     async fn send(&self, entries: &[Entry]) -> Result<Committed, Error> {
-        let id = Uuid::new_v4().simple().to_string();
+        let id = Uuid::now_v7().simple().to_string();
         let last = entries.len() - 1;
         for (index, entry) in entries.iter().enumerate() {
             let mut outgoing = entry.outgoing.clone();
