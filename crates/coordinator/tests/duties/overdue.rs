@@ -75,12 +75,14 @@ async fn what_recurs_goes_on_after_the_store_was_full_and_a_firing_that_failed_i
     let server = small_store(folder.path()).await;
     let fleet = Fleet::over(open(&server.url()).await);
     // The usual look is far away: what wakes the coordinator is the room.
-    let config = sortie_coordinator::Config { overdue_every: Duration::from_secs(3600), ..quick() };
+    // A coordinator knows of an outage what it saw itself: a lease that ran out meanwhile could go to the other one.
+    let (overdue_every, lease_ttl) = (Duration::from_secs(3600), Duration::from_secs(60));
+    let config = sortie_coordinator::Config { overdue_every, lease_ttl, ..quick() };
     let two = [fleet.coordinate(config.clone()).await, fleet.coordinate(config).await];
     let sum = |name: &str, duty: &str| two.iter().map(|one| one.metric(name, duty)).sum::<f64>();
     until("the first look", || async { (sum("looks_total", "overdue") >= 1.0).then_some(()) }).await;
 
-    let due = fleet.in_seconds(10);
+    let due = fleet.in_seconds(8);
     let hourly = due.format("%S %M * * * *").to_string();
     for (subject, schedule, target) in [
         ("fleet.cron.hourly", hourly.as_str(), "fleet.request.rare"),
@@ -93,11 +95,7 @@ async fn what_recurs_goes_on_after_the_store_was_full_and_a_firing_that_failed_i
     until("it fires", || async { (fleet.count(&fleet.names.requests, "fleet.request.often").await > 0).then_some(()) })
         .await;
     fill(&fleet.publisher).await;
-    // Each knows of an outage what it saw itself, and either may have the duty afterwards: leases are refused, too.
-    until("the refusal is noticed by both", || async {
-        two.iter().all(|one| one.metric("store_refused", "") > 0.0).then_some(())
-    })
-    .await;
+    until("the refusal is noticed", || async { (sum("store_refused", "") > 0.0).then_some(()) }).await;
     assert!(protocol::time::now() < due, "the store was not full in time");
     let past = due + chrono::TimeDelta::seconds(4);
     until("it is past", || async { (protocol::time::now() > past).then_some(()) }).await;
