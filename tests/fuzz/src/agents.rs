@@ -5,7 +5,7 @@ use crate::text_of;
 /// Feeds an agent file: faults have a place in the text, and what passes is written in a way that reads as the same.
 pub fn agents(data: &[u8]) {
     let text = text_of(data);
-    let lines = text.lines().count() as u64 + 1;
+    let lines = text.matches(['\n', '\r']).count() as u64 + 1;
     match exec::Definition::parse(&text) {
         Ok(definition) => {
             let written = serde_json::to_string(&definition).expect("a definition can be written");
