@@ -1,10 +1,17 @@
 //! After a loss of power that was allowed to take acknowledged messages with it: they are counted, the audit names exactly
 //! those, and what was accepted since ended as ever.
+//!
+//! Each stream loses what it has not flushed, and one that was flushed a moment after another knows of what that one has not
+//! seen. So of what was accepted before, a failed request may be without its dead letter, a large body without its object,
+//! and a run may have lost the request or the timer that it waits for.
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use protocol::{RequestId, accepted::Accepted, time::Timestamp};
+use broker::topology;
+use protocol::{
+    RequestId, Status, accepted::Accepted, codes, run::StoredFact, subject::filter, time::Timestamp, topology::Names,
+};
 use serde_json::Value;
 use sortie_tests::{Fleet, binaries, program, until_some};
 
@@ -38,18 +45,38 @@ pub(crate) async fn prove(fleet: &Fleet, load: Load, since: Timestamp, row: &mut
     row.rest_secs = over.elapsed().as_secs_f64();
     row.outcomes = stored.ever;
     judge(&asked, &sides, &stored, row);
-    let lost = lost_by_audit(fleet, &asked.file).await?;
-    let gone: BTreeSet<_> = sides.before.iter().filter(|id| !stored.by_id.contains_key(*id)).cloned().collect();
+    let begun = begun(fleet).await?;
+    let named = Named::by_audit(fleet, &asked.file).await?;
+    let is_gone = |id: &&RequestId| !stored.by_id.contains_key(*id) && !begun.contains(*id);
+    let gone: BTreeSet<_> = sides.before.iter().filter(is_gone).cloned().collect();
     row.gone = gone.len() as u64;
-    if lost != gone {
-        let (false_alarms, passed_over) = (lost.difference(&gone), gone.difference(&lost));
+    if named.lost != gone {
+        let (false_alarms, passed_over) = (named.lost.difference(&gone), gone.difference(&named.lost));
         row.faults.push(format!(
             "sortie audit calls lost what is there: {:?}; and what is gone not: {:?}",
             false_alarms.take(NAMED_MAX).collect::<Vec<_>>(),
             passed_over.take(NAMED_MAX).collect::<Vec<_>>(),
         ));
     }
+    for id in &named.unburied {
+        let has_failed = stored.by_id.get(id).is_some_and(|(_, status, ..)| *status == Status::Failed);
+        if !has_failed || !sides.before.contains(id) {
+            row.faults.push(format!(
+                "sortie audit misses a dead letter of {id}, which was accepted since, or has not failed"
+            ));
+        }
+    }
     Ok(())
+}
+
+/// Runs that are under way, as far as their logs know.
+async fn begun(fleet: &Fleet) -> Result<BTreeSet<RequestId>> {
+    let (runs, filter) = (Names::of(&fleet.namespace).runs, filter::runs_started(&fleet.namespace));
+    let subjects = topology::subject_counts(&fleet.connection, &runs, &filter).await?.into_keys();
+    Ok(subjects
+        .filter_map(|subject| StoredFact::parse(&fleet.namespace, &subject))
+        .map(|fact| RequestId::from(&fact.run))
+        .collect())
 }
 
 impl Sides {
@@ -98,26 +125,52 @@ fn judge(asked: &Asked, sides: &Sides, stored: &Stored, row: &mut Row) {
             row.faults.push(format!("{id} has {count} outcomes"));
         }
         let Some(kind) = asked.accepted.get(id).filter(|kind| !kind.may_end(*status)) else { continue };
-        row.wrong += 1;
-        let side = if sides.since.contains(id) { "since" } else { "before" };
+        let is_since = sides.since.contains(id);
+        match code.as_deref() {
+            Some(codes::POISON) => {
+                row.poisoned += 1;
+                continue;
+            }
+            Some(codes::PAYLOAD_MISSING) if !is_since => continue,
+            _ => row.wrong += 1,
+        }
+        let side = if is_since { "since" } else { "before" };
         row.faults.push(format!("{id} ({kind:?}, accepted {side}) ended {status} {code:?}"));
     }
 }
 
-/// What the command calls lost.
-async fn lost_by_audit(fleet: &Fleet, file: &Path) -> Result<BTreeSet<RequestId>> {
-    let mut command = program::command(fleet, &binaries::path("sortie"));
-    command.args(["audit", "--json", "--accepted"]).arg(file);
-    let output = tokio::time::timeout(REST_WITHIN, command.output()).await.context("sortie audit does not end")??;
-    let document: Value = serde_json::from_slice(&output.stdout)
-        .with_context(|| format!("sortie audit: {}", String::from_utf8_lossy(&output.stderr)))?;
-    let faults = document["faults"].as_array().context("no list of faults")?;
-    let lost: BTreeSet<_> = faults
-        .iter()
-        .filter(|fault| fault["fault"] == "lost")
-        .map(|fault| Ok(RequestId::parse(fault["id"].as_str().context("no id")?)?))
-        .collect::<Result<_>>()?;
-    ensure!(lost.len() == faults.len(), "it has other faults than losses: {}", document["faults"]);
-    ensure!(output.status.success() == lost.is_empty(), "{} lost, and it ended with {}", lost.len(), output.status);
-    Ok(lost)
+/// What the command names.
+#[derive(Debug, Default)]
+struct Named {
+    lost: BTreeSet<RequestId>,
+    /// Failed, without a dead letter.
+    unburied: BTreeSet<RequestId>,
+}
+
+impl Named {
+    async fn by_audit(fleet: &Fleet, file: &Path) -> Result<Self> {
+        let mut command = program::command(fleet, &binaries::path("sortie"));
+        command.args(["audit", "--json", "--accepted"]).arg(file);
+        let output =
+            tokio::time::timeout(REST_WITHIN, command.output()).await.context("sortie audit does not end")??;
+        let document: Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("sortie audit: {}", String::from_utf8_lossy(&output.stderr)))?;
+        let mut named = Self::default();
+        let faults = document["faults"].as_array().context("no list of faults")?;
+        for fault in faults {
+            let id = RequestId::parse(fault["id"].as_str().context("no id")?)?;
+            match fault["fault"].as_str() {
+                Some("lost") => named.lost.insert(id),
+                Some("unburied") => named.unburied.insert(id),
+                _ => anyhow::bail!("it has other faults than losses: {fault}"),
+            };
+        }
+        ensure!(
+            output.status.success() == faults.is_empty(),
+            "{} faults, and it ended with {}",
+            faults.len(),
+            output.status
+        );
+        Ok(named)
+    }
 }

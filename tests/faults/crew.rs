@@ -31,6 +31,7 @@ const STARTED_AGAIN_AFTER: Duration = Duration::from_millis(100);
 pub(crate) const DIARY: &str = "diary";
 
 /// What agents of the fleet do that run commands.
+const COMMANDS_FILE: &str = "commands.yaml";
 const COMMANDS: &str = "kind: commands\nversion: 1.0.0\ncapabilities:\n  copy:\n    command: [cat]\n";
 
 /// What a process is.
@@ -109,9 +110,7 @@ impl Post {
                 command.arg(serde_json::to_string(&orders)?);
             }
             Role::Commands => {
-                let file = folder.join("commands.yaml");
-                std::fs::write(&file, COMMANDS)?;
-                command.arg(file).args(["--slots", "4"]);
+                command.arg(folder.join(COMMANDS_FILE)).args(["--slots", "4"]);
             }
             Role::Coordinator => {}
         }
@@ -126,6 +125,8 @@ impl Crew {
     /// # Errors
     /// When one cannot be started.
     pub(crate) fn start(posts: Vec<Post>, folder: &Path) -> Result<Self> {
+        // Once: whoever is started again may read it at any moment.
+        std::fs::write(folder.join(COMMANDS_FILE), COMMANDS)?;
         let members = posts.into_iter().enumerate().map(|(number, post)| {
             let log = folder.join(format!("{:?}-{number}.log", post.role).to_lowercase());
             Member::start(post, folder.to_owned(), log)
