@@ -42,7 +42,7 @@ pub(crate) struct Fire {
 
 impl Fire {
     pub(crate) async fn light(trial: Trial, fleet: Fleet, posts: Vec<Post>, url: &str) -> Result<Self> {
-        let Trial { name, seed, mut dice, lasts, keeps } = trial;
+        let Trial { name, seed, mut dice, lasts, keeps, burst } = trial;
         let folder = tempfile::tempdir()?;
         let crew = Crew::start(posts, folder.path())?;
         for (role, serves) in [(Role::Agent, "work"), (Role::Commands, "copy")] {
@@ -52,7 +52,7 @@ impl Fire {
             });
             serve.await.with_context(|| format!("{count} agents for {serves} do not serve within {BEGUN_WITHIN:?}"))?;
         }
-        let load = Load::start(&fleet, url, StdRng::seed_from_u64(dice.random()), folder.path()).await?;
+        let load = Load::start(&fleet, url, StdRng::seed_from_u64(dice.random()), burst, folder.path()).await?;
         let recovery = Recovery::listen(&fleet).await?;
         recovery.after(Instant::now()).await.context("before anything was hurt")?;
         let row = Row { fault: name.to_owned(), seed, ..Row::default() };

@@ -72,11 +72,11 @@ pub(crate) struct Asker {
 }
 
 impl Load {
-    /// Begins, over a connection of its own to where the broker is said to be.
+    /// Begins, over a connection of its own to where the broker is said to be, with so many things at the same moment.
     ///
     /// # Errors
     /// When the broker does not take its workflow and its recurring request.
-    pub(crate) async fn start(fleet: &Fleet, url: &str, dice: StdRng, folder: &Path) -> Result<Self> {
+    pub(crate) async fn start(fleet: &Fleet, url: &str, dice: StdRng, burst: u32, folder: &Path) -> Result<Self> {
         let servers = url.split(',').map(str::to_owned).collect();
         let connection = Connection::open(Options { servers, ..Options::default() }).await?;
         let path = folder.join("accepted.jsonl");
@@ -94,7 +94,7 @@ impl Load {
         again(|| asker.client.workflow_apply(&asker.workflow, &workflow, true)).await?;
         again(|| asker.client.cron_add(&name, &spec, true)).await?;
         let (stop, stopped) = watch::channel(false);
-        let asking = task::spawn("load", Arc::clone(&asker).ask(dice, stopped));
+        let asking = task::spawn("load", Arc::clone(&asker).ask(dice, burst, stopped));
         Ok(Self { stop, asker, asking })
     }
 
@@ -123,11 +123,13 @@ impl Load {
 }
 
 impl Asker {
-    async fn ask(self: Arc<Self>, dice: StdRng, stopped: watch::Receiver<bool>) -> Result<()> {
-        let mut pace = tokio::time::interval(Duration::from_secs(1) / PER_SECOND);
+    async fn ask(self: Arc<Self>, dice: StdRng, burst: u32, stopped: watch::Receiver<bool>) -> Result<()> {
+        let mut pace = tokio::time::interval(Duration::from_secs(1) * burst / PER_SECOND);
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let wishes = stream::unfold((pace, dice, stopped, 0), |(mut pace, mut dice, stopped, number)| async move {
-            pace.tick().await;
+            if number % u64::from(burst) == 0 {
+                pace.tick().await;
+            }
             let is_over = *stopped.borrow();
             (!is_over).then(|| (Wish::chosen(&mut dice, number), (pace, dice, stopped, number + 1)))
         });

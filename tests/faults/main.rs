@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use self::{flags::Flags, report::Report, trial::Trial};
 
 /// Every trial: its name, which a filter may name, and what it does. They run in this order, one after the other.
-const TRIALS: [(&str, trial::Run); 17] = [
+const TRIALS: [(&str, trial::Run); 18] = [
     ("kills", |trial| Box::pin(kills::run(trial))),
     ("frozen", |trial| Box::pin(frozen::run(trial))),
     ("network", |trial| Box::pin(network::run(trial))),
@@ -38,6 +38,7 @@ const TRIALS: [(&str, trial::Run); 17] = [
     ("storm", |trial| Box::pin(storm::run(trial))),
     ("limits", |trial| Box::pin(limits::run(trial))),
     ("power", |trial| Box::pin(power::durable(trial))),
+    ("power-group", |trial| Box::pin(power::grouped(trial))),
     ("power-dev", |trial| Box::pin(power::dev(trial))),
     ("disk-full", |trial| Box::pin(disk::full(trial))),
     ("disk-read-only", |trial| Box::pin(disk::read_only(trial))),

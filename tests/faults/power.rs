@@ -5,8 +5,14 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use broker::{Reader, topology};
 use embedded::{Config, SyncInterval};
 use nix::sys::signal::Signal;
+use protocol::{
+    header,
+    subject::filter,
+    topology::{Names, Settings},
+};
 use rand::RngExt;
 use sortie_tests::{Fleet, binaries::workspace, ground::Disk};
 
@@ -20,27 +26,35 @@ use crate::{
 /// Sparse: what is not written takes no room.
 const DISK_BYTES: u64 = 1 << 30;
 
+/// What is asked for at one moment where batches are to come of it.
+const BURST: u32 = 40;
+
 const ALIVE: &str = "power of the broker lost";
 const TOGETHER: &str = "power of all lost";
 
 /// With `durable.conf`.
 pub(crate) async fn durable(trial: Trial) -> Result<Row> {
-    let (mut disk, mut fire) = light(trial, "durable.conf").await?;
+    let (mut disk, mut fire) = light(trial, "durable.conf", false).await?;
+    burn(&mut fire, &mut disk).await?;
+    fire.prove().await
+}
+
+async fn burn(fire: &mut Fire, disk: &mut Disk) -> Result<()> {
     let mut what = if fire.dice.random_bool(0.5) { ALIVE } else { TOGETHER };
     for round in 0.. {
         if round >= 2 && !fire.burns() {
             break;
         }
         fire.pause(Duration::from_millis(500)..Duration::from_secs(3)).await;
-        lose(&mut fire, &mut disk, what).await?;
+        lose(fire, disk, what).await?;
         what = if what == ALIVE { TOGETHER } else { ALIVE };
     }
-    fire.prove().await
+    Ok(())
 }
 
 /// With `dev.conf`.
 pub(crate) async fn dev(trial: Trial) -> Result<Row> {
-    let (mut disk, mut fire) = light(trial, "dev.conf").await?;
+    let (mut disk, mut fire) = light(trial, "dev.conf", false).await?;
     let mut what = if fire.dice.random_bool(0.5) { ALIVE } else { TOGETHER };
     for round in 0.. {
         if round >= 2 && !fire.burns() {
@@ -59,8 +73,32 @@ pub(crate) async fn dev(trial: Trial) -> Result<Row> {
     fire.prove_since(since).await
 }
 
+/// With `durable.conf`, and what is published at the same moment in one batch.
+pub(crate) async fn grouped(trial: Trial) -> Result<Row> {
+    let trial = Trial { burst: BURST, ..trial };
+    let (mut disk, mut fire) = light(trial, "durable.conf", true).await?;
+    burn(&mut fire, &mut disk).await?;
+    let in_batches = in_batches(&fire.fleet).await?;
+    fire.pause(Duration::from_millis(1)..Duration::from_secs(1)).await;
+    let row = fire.prove().await?;
+    ensure!(in_batches >= u64::from(BURST), "{in_batches} outcomes came in batches, which is what was to be tried");
+    Ok(row)
+}
+
+/// Outcomes that were stored with others of the same moment: the broker keeps what a publisher wrote.
+async fn in_batches(fleet: &Fleet) -> Result<u64> {
+    let (outcomes, filter) = (Names::of(&fleet.namespace).outcomes, filter::outcomes(&fleet.namespace));
+    let (reader, mut found, mut from) = (Reader::new(&fleet.connection), 0, Some(1));
+    while let Some(sequence) = from {
+        let page = reader.page(&outcomes, &filter, sequence, 1_000).await?;
+        found += page.messages.iter().filter(|one| one.headers.get(header::NATS_BATCH_ID).is_some()).count() as u64;
+        from = page.next;
+    }
+    Ok(found)
+}
+
 /// A fleet whose server flushes as one of our configurations says, at work; what is there in the beginning is flushed.
-async fn light(trial: Trial, configuration: &str) -> Result<(Disk, Fire)> {
+async fn light(trial: Trial, configuration: &str, group_commit: bool) -> Result<(Disk, Fire)> {
     let disk = Disk::on_a_file(DISK_BYTES)?;
     let config = Config {
         store: Some(disk.path().join("store")),
@@ -69,6 +107,10 @@ async fn light(trial: Trial, configuration: &str) -> Result<(Disk, Fire)> {
         ..Config::default()
     };
     let fleet = Fleet::start_with(config).await?;
+    if group_commit {
+        let settings = Settings { group_commit, logs_bytes_max: DISK_BYTES / 16, ..Settings::default() };
+        topology::apply(&fleet.connection, &fleet.namespace, &settings).await?;
+    }
     let posts = crew::usual(&fleet.url());
     let fire = trial.light(fleet, posts).await?;
     disk.flush()?;

@@ -32,13 +32,15 @@ pub(crate) struct Trial {
     pub(crate) lasts: Duration,
     /// Whether its files stay.
     pub(crate) keeps: bool,
+    /// How many things are asked for at the same moment: as many in all, less often.
+    pub(crate) burst: u32,
 }
 
 impl Trial {
     fn new(name: &'static str, seed: u64, flags: &Flags) -> Self {
         // Trials of one seed are not to make the same choices.
         let own = name.bytes().fold(seed, |mixed, byte| mixed.wrapping_mul(31).wrapping_add(u64::from(byte)));
-        Self { name, seed, dice: StdRng::seed_from_u64(own), lasts: flags.round, keeps: flags.keeps }
+        Self { name, seed, dice: StdRng::seed_from_u64(own), lasts: flags.round, keeps: flags.keeps, burst: 1 }
     }
 
     /// The test of a fault: one round, or as many as there is time for, until one fails.

@@ -47,8 +47,9 @@ pub(super) struct Feeds {
     feeds: Vec<Feed>,
     /// Those without an open pull: there may be thousands of feeds, and few of them change at a time.
     unpulled: BTreeSet<usize>,
-    /// What open immediate pulls may still bring, per capability.
+    /// What open immediate pulls may still bring, per capability, and in all.
     reserved: Vec<usize>,
+    reserved_in_all: usize,
     tags: u64,
 }
 
@@ -65,12 +66,18 @@ impl Feeds {
             })
             .collect();
         let capabilities = feeds.iter().map(|feed| feed.capability + 1).max().unwrap_or(0);
-        Self { unpulled: (0..feeds.len()).collect(), feeds, reserved: vec![0; capabilities], tags: 0 }
+        Self {
+            unpulled: (0..feeds.len()).collect(),
+            feeds,
+            reserved: vec![0; capabilities],
+            reserved_in_all: 0,
+            tags: 0,
+        }
     }
 
     /// Slots that open pulls may still fill.
     pub(super) fn reserved(&self) -> usize {
-        self.reserved.iter().sum()
+        self.reserved_in_all
     }
 
     /// Whether any pull is open.
@@ -79,29 +86,39 @@ impl Feeds {
     }
 
     /// The pulls to open with so many slots free. `room` is what each capability may still take: hot feeds share the free
-    /// slots by weight, cold ones wait for one message each.
+    /// slots by weight, cold ones wait for one message each. It looks at the capabilities of feeds without a pull alone.
     pub(super) fn wishes(&mut self, free: usize, room: impl Fn(usize) -> usize) -> Vec<Wish> {
-        let mut rooms: Vec<usize> = self
-            .reserved
-            .iter()
-            .enumerate()
-            .map(|(capability, taken)| room(capability).saturating_sub(*taken))
-            .collect();
-        let ready: Vec<usize> =
-            self.unpulled.iter().copied().filter(|feed| rooms[self.feeds[*feed].capability] > 0).collect();
-        let (hot, cold): (Vec<usize>, Vec<usize>) = ready.into_iter().partition(|feed| self.feeds[*feed].is_hot);
-        let mut turns: Vec<Turn> = hot.iter().map(|feed| self.feeds[*feed].turn).collect();
-        let groups: Vec<usize> = hot.iter().map(|feed| self.feeds[*feed].capability).collect();
+        let mut rooms = Vec::new();
+        let (mut hot, mut groups, mut turns, mut waits) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut last = None;
+        // In their order, which keeps the feeds of a capability together.
+        for index in &self.unpulled {
+            let feed = &self.feeds[*index];
+            if last != Some(feed.capability) {
+                last = Some(feed.capability);
+                rooms.push(room(feed.capability).saturating_sub(self.reserved[feed.capability]));
+            }
+            let group = rooms.len() - 1;
+            if rooms[group] == 0 {
+                continue;
+            }
+            if feed.is_hot {
+                hot.push(*index);
+                groups.push(group);
+                turns.push(feed.turn);
+            } else if feed.remake_at.is_none() {
+                waits.push(Wish::Wait { feed: *index });
+            }
+        }
+        let mut wishes = Vec::with_capacity(hot.len() + waits.len());
         let shares = share(free, &mut turns, &groups, &mut rooms);
-        let mut wishes = Vec::with_capacity(hot.len() + cold.len());
         for ((feed, turn), batch) in hot.into_iter().zip(turns).zip(shares) {
             self.feeds[feed].turn = turn;
             if batch > 0 {
                 wishes.push(Wish::Now { feed, batch });
             }
         }
-        let waits = cold.into_iter().filter(|feed| self.feeds[*feed].remake_at.is_none());
-        wishes.extend(waits.map(|feed| Wish::Wait { feed }));
+        wishes.append(&mut waits);
         wishes
     }
 
@@ -119,6 +136,7 @@ impl Feeds {
         };
         self.feeds[feed].pull = Some(Pull { tag, reserved, sign: now });
         self.reserved[self.feeds[feed].capability] += reserved;
+        self.reserved_in_all += reserved;
         self.unpulled.remove(&feed);
     }
 
@@ -147,6 +165,7 @@ impl Feeds {
         if pull.reserved > 1 {
             pull.reserved -= 1;
             self.reserved[capability] -= 1;
+            self.reserved_in_all -= 1;
             return;
         }
         self.close(feed);
@@ -196,6 +215,7 @@ impl Feeds {
     fn close(&mut self, feed: usize) {
         if let Some(pull) = self.feeds[feed].pull.take() {
             self.reserved[self.feeds[feed].capability] -= pull.reserved;
+            self.reserved_in_all -= pull.reserved;
         }
         self.unpulled.insert(feed);
     }
