@@ -278,21 +278,38 @@ pub async fn ensure_consumer_from(connection: &Connection, expected: &Consumer, 
 }
 
 async fn ensure(connection: &Connection, expected: &Consumer, order: &Value) -> Result<(), Error> {
-    for _ in 0..3 {
+    let mut order = order.clone();
+    for _ in 0..4 {
         match consumer_state(connection, &expected.stream, &expected.name).await {
             Ok(found) => return refuse_drift(expected, &found.consumer),
             Err(error) if error.kind() == Kind::NotFound => {}
             Err(error) => return Err(error),
         }
         let what = format!("CONSUMER.CREATE.{}.{}.{}", expected.stream, expected.name, expected.filter);
-        match api::ask::<_, Value>(connection, &what, order).await {
+        match api::ask::<_, Value>(connection, &what, &order).await {
             Ok(_) => return Ok(()),
             // Another worker was first; the next turn compares.
             Err(error) if error.kind() == Kind::Exists => {}
+            // Measured on 2.15.1: a server that does not flush each message may find the state file of a consumer torn after
+            // a loss of power. It then neither recovers that consumer nor makes it anew, for as long as the file is there,
+            // and what is queued for it is delivered to nobody. In memory it makes it.
+            Err(error) if is_store_unmade(&error) && order["config"]["mem_storage"] != true => {
+                tracing::warn!(
+                    stream = expected.stream,
+                    consumer = expected.name,
+                    "the broker cannot read its file of this consumer, so it keeps it in memory; `sortie doctor` says what to do"
+                );
+                order["config"]["mem_storage"] = true.into();
+            }
             Err(error) => return Err(error.during(&format!("consumer {}", expected.name))),
         }
     }
     Err(Error::new(Kind::TimedOut, format!("consumer {} is made and deleted by others", expected.name)))
+}
+
+/// 10012 is also the answer to other consumers that cannot be made.
+fn is_store_unmade(error: &Error) -> bool {
+    error.kind() == Kind::Api(10012) && error.to_string().contains("creating store")
 }
 
 fn refuse_drift(expected: &Consumer, found: &Consumer) -> Result<(), Error> {

@@ -110,6 +110,7 @@ pub(crate) mod tests {
             ack_floor: 0,
             last_active: None,
             paused_until: None,
+            is_in_memory: false,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Coordinators that run, and are not given what they do their duties with.
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use broker::topology::{self, consumer_state};
 use chrono::TimeDelta;
 use nix::{
@@ -9,9 +9,14 @@ use nix::{
 };
 use protocol::topology::fires_consumer;
 use serde_json::{Value, json};
-use sortie_tests::{Fleet, raw, until};
+use sortie_tests::{Fleet, fleet::capability, raw, until};
+use worker::{Context, Failure};
 
 use crate::bystander::{PATIENCE, found, gone, remedy, repair, seen, sortie, start};
+
+async fn echo(_ctx: Context, input: Value) -> Result<Value, Failure> {
+    Ok(input)
+}
 
 const FIRES: &str = "FLEET_REQUESTS/coordinator_fires";
 
@@ -62,4 +67,40 @@ async fn a_consumer_of_coordinators_that_is_paused_different_or_missing() -> Res
     gone(&fleet, "coordinator-consumers").await;
     coordinator.kill().await?;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_whose_file_a_loss_of_power_has_torn_delivers_and_is_told() -> Result<()> {
+    let mut fleet = Fleet::start().await?;
+    let coordinator = start(&fleet, &["process", "coordinator"]);
+    let worker = fleet.run(fleet.worker("echo").capability("echo", echo), "echo").await?;
+    fleet.client.request(&capability("echo"), &1).call(PATIENCE).await?;
+    gone(&fleet, "coordinator").await;
+    gone(&fleet, "coordinator-consumers").await;
+    worker.stop().await?;
+    drop(coordinator);
+
+    fleet.server().stop().await?;
+    let folder = fleet.server().store().join("jetstream/$G/streams/FLEET_REQUESTS/obs");
+    for name in ["echo", "coordinator_fires"] {
+        std::fs::write(folder.join(name).join("o.dat"), "torn")?;
+    }
+    fleet.server().restart().await?;
+
+    let _coordinator = start(&fleet, &["process", "coordinator"]);
+    let worker = fleet.run(fleet.worker("echo").capability("echo", echo), "echo").await?;
+    fleet.client.request(&capability("echo"), &1).call(PATIENCE).await?;
+    for (check, about) in [("consumers", "FLEET_REQUESTS/echo"), ("coordinator-consumers", FIRES)] {
+        let finding = found(&fleet, check).await;
+        assert_eq!((&finding["severity"], &finding["about"]), (&json!("warning"), &json!(about)), "{finding}");
+        assert!(seen(&finding).contains("kept in the server's memory"), "{finding}");
+        let (stream, name) = about.split_once('/').unwrap();
+        assert_eq!(finding["command"], format!("nats consumer rm {stream} {name} -f"), "{finding}");
+        // As it says: the folder, then the consumer.
+        std::fs::remove_dir_all(folder.join(name))?;
+        raw::api(&fleet, &format!("CONSUMER.DELETE.{stream}.{name}"), &Value::Null).await?;
+        gone(&fleet, check).await;
+    }
+    fleet.client.request(&capability("echo"), &1).call(PATIENCE).await?;
+    worker.stop().await
 }

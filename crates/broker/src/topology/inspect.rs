@@ -147,6 +147,8 @@ pub struct ConsumerFacts {
     pub last_active: Option<Timestamp>,
     /// Until when it is paused, where it is.
     pub paused_until: Option<Timestamp>,
+    /// Where it stands is in the server's memory alone, and is forgotten when the server ends; its messages are not.
+    pub is_in_memory: bool,
 }
 
 /// The server that this connection is with.
@@ -435,6 +437,7 @@ fn consumer(answer: ConsumerAnswer) -> ConsumerFacts {
         ack_floor: answer.ack_floor.stream_seq,
         last_active: answer.delivered.last_active,
         paused_until: until.filter(|_| answer.paused),
+        is_in_memory: answer.config["mem_storage"] == true,
     }
 }
 

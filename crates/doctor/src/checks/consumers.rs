@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use broker::topology::inspect::ConsumerFacts;
 use client::Suspect;
 use protocol::{
     Capability, InstanceId, Namespace, Subject, duration,
@@ -79,6 +80,22 @@ fn in_living_hands(namespace: &Namespace, suspects: &[Suspect], alive: &BTreeSet
         is_taken && of.is_some_and(|(capability, source)| (&capability, source) == (&queue.capability, queue.source))
     };
     suspects.iter().filter(is_it).count() as u64
+}
+
+/// One whose file the server could not read when it was made: where it stands goes with the server, nothing else.
+pub(super) fn in_memory(facts: &ConsumerFacts) -> Option<Finding> {
+    let (stream, name) = (&facts.consumer.stream, &facts.consumer.name);
+    facts.is_in_memory.then(|| {
+        let seen = format!(
+            "{stream}/{name} is kept in the server's memory, because its file there was torn, as by a loss of power: no message is \
+             lost, but with the server it forgets how often each was delivered"
+        );
+        let remedy = format!(
+            "delete the folder streams/{stream}/obs/{name} in the server's store, then the consumer: whoever follows it makes it \
+             anew; what is in hand is delivered again"
+        );
+        Finding::warning(seen).about(format!("{stream}/{name}")).remedy(remedy).command(format!("nats consumer rm {stream} {name} -f"))
+    })
 }
 
 /// Slots that the consumer's bound leaves idle, and messages that a client takes without having slots for them.

@@ -76,6 +76,7 @@ pub(super) async fn consumers(patient: &Patient) -> Found {
         let Some(facts) = of(shared) else { continue };
         findings.extend(paused(shared, facts));
         findings.extend(different(shared, facts));
+        findings.extend(super::consumers::in_memory(facts));
     }
     let absent: Vec<&Shared> = wanted.iter().filter(|shared| shared.is_always_there && of(shared).is_none()).collect();
     if !absent.is_empty() && !holders(patient).await?.is_empty() {
@@ -159,6 +160,7 @@ mod tests {
             ack_floor: 0,
             last_active: None,
             paused_until: None,
+            is_in_memory: false,
         };
         assert_eq!((paused(&shared, &facts), different(&shared, &facts)), (None, None));
         facts.paused_until = Some(time::now());

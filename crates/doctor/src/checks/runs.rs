@@ -135,6 +135,7 @@ mod tests {
             ack_floor: 0,
             last_active: None,
             paused_until: None,
+            is_in_memory: false,
         };
         assert!(!is_followed(&facts, now));
         facts.last_active = Some(now - TimeDelta::seconds(9));

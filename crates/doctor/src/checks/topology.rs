@@ -56,7 +56,9 @@ async fn drifts(patient: &Patient) -> Vec<Drift> {
 pub(super) async fn consumers(patient: &Patient) -> Found {
     let settings = patient.settings().await;
     let queues = patient.queues().await?;
-    Ok(queues.iter().filter_map(|queue| drifted(patient.namespace(), &settings, queue)).collect())
+    let drifted = queues.iter().filter_map(|queue| drifted(patient.namespace(), &settings, queue));
+    let in_memory = queues.iter().filter_map(|queue| super::consumers::in_memory(queue.consumer.as_ref()?));
+    Ok(drifted.chain(in_memory).collect())
 }
 
 fn drifted(namespace: &Namespace, settings: &Settings, queue: &Queue) -> Option<Finding> {
