@@ -40,6 +40,7 @@ mod refusals;
 mod retry;
 mod schedule;
 mod service;
+mod side;
 pub mod task;
 pub mod topology;
 
@@ -56,3 +57,4 @@ pub use pull::{PinnedPull, PullEnd, PullEvent, PullInbox, PullRequest};
 pub use read::{Page, Reader, StoredMessage};
 pub use schedule::{ScheduleVerdict, check_schedule, due_time, once_more, scheduled_at};
 pub use service::{Service, ServiceInfo};
+pub use side::SideConnection;

@@ -16,7 +16,7 @@ use protocol::topology::Consumer;
 use serde_json::{Value, json};
 
 use self::apart::{Apart, Word};
-use crate::{Connection, Delivery, Message, Outgoing, Reader, Subscription, error::Error, topology};
+use crate::{Connection, Delivery, Message, Outgoing, Reader, SideConnection, Subscription, error::Error, topology};
 
 /// One pull.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub enum PullEvent {
         tag: u64,
     },
     /// The connection broke and is there again: every pull that was sent before is gone, and what it brought before is told
-    /// before this. Only an inbox over a connection of its own says so.
+    /// before this. Only an inbox over a connection for pulls alone says so.
     Broke,
 }
 
@@ -116,16 +116,17 @@ impl PullInbox {
         Ok(Self { connection: connection.clone(), prefix, answers, before: VecDeque::new(), apart: None })
     }
 
-    /// Opens one for the pulls of these consumers, over a connection of its own: where a message has headers that the client
-    /// library cannot read, that connection breaks, and no other. The inbox goes on over another one, and brings the message
-    /// with what `reader` can read of it, see [`Delivery::unreadable`].
+    /// Opens one for the pulls of these consumers, over a connection for pulls alone: where a message has headers that the
+    /// client library cannot read, that connection breaks, and no other. Inboxes that share it break together, and what was
+    /// on its way to one of them comes again after its ack deadline. The inbox goes on over another connection, and brings
+    /// the message with what `reader` can read of it, see [`Delivery::unreadable`].
     ///
     /// # Errors
-    /// Those of [`Connection::open`].
-    pub async fn open_apart(connection: &Connection, consumers: &[Consumer], reader: &Reader) -> Result<Self, Error> {
-        let own = connection.another().await?;
-        let mut inbox = Self::open(&own).await?;
-        inbox.apart = Some(Apart::keep(connection, &own, &inbox.prefix, consumers, reader));
+    /// Those of [`Connection::open`]; `TimedOut` where the broker is away.
+    pub async fn open_apart(side: &SideConnection, consumers: &[Consumer], reader: &Reader) -> Result<Self, Error> {
+        let connection = side.connection().await?;
+        let mut inbox = Self::open(&connection).await?;
+        inbox.apart = Some(Apart::keep(side, &connection, &inbox.prefix, consumers, reader));
         Ok(inbox)
     }
 

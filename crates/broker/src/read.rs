@@ -79,7 +79,7 @@ impl Reader {
 
     /// One that reads over a connection of its own: what cannot be read ends only that one, and another is made.
     pub fn apart(connection: &Connection) -> Self {
-        Self { connection: connection.clone(), apart: Some(Apart::default()) }
+        Self { connection: connection.clone(), apart: Some(Apart::new(connection)) }
     }
 
     /// The last message of a subject.
@@ -256,7 +256,7 @@ impl Reader {
         let mut silence = Error::new(Kind::TimedOut, "the connection broke before the answer came");
         for timeout in READ_TIMEOUTS {
             let connection = match &self.apart {
-                Some(apart) => apart.connection(&self.connection).await?,
+                Some(apart) => apart.side.connection().await?,
                 None => self.connection.clone(),
             };
             tokio::select! {
@@ -271,7 +271,7 @@ impl Reader {
                         // A panic that prints where it came from takes seconds, in which its connection is neither there
                         // nor gone. What nobody answers over a connection of its own is asked of the leader.
                         if let Some(apart) = &self.apart {
-                            apart.leave(&connection);
+                            apart.side.leave(&connection);
                             breaks += 1;
                         }
                         silence = error;

@@ -40,9 +40,12 @@ mod strays;
 mod timers;
 mod unreadable;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use broker::task::{self, Owned};
+use broker::{
+    SideConnection,
+    task::{self, Owned},
+};
 use protocol::topology::{RUN_PARTITIONS, run_consumer, run_pace};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -68,16 +71,16 @@ pub(crate) struct Held {
 pub(crate) fn start(post: &Post, stop: &CancellationToken) -> (Held, Vec<Owned<()>>) {
     let (vacant, vacancies) = mpsc::channel(line::VACANT_MAX);
     let means = Arc::new(Means::new(post, vacant));
-    let pace = run_pace();
+    let (pace, beat) = (run_pace(), Instant::now());
     let mut tasks = Vec::new();
     let mut posts = Vec::new();
+    let side = SideConnection::new(&post.connection);
     let (found, unreadable) = mpsc::channel(UNREADABLE_MAX);
     for number in 0..RUN_PARTITIONS {
-        let one = partition::Post::new(&pace);
+        let one = partition::Post::new(&pace, beat);
         let (deciding, told) = mpsc::unbounded_channel();
         let consumer = run_consumer(post.namespace(), number);
-        let (connection, reader) = (&post.connection, &post.reader);
-        let partition = Partition::new(connection, reader, consumer, pace, Arc::clone(&one), deciding, found.clone());
+        let partition = Partition::new(&side, &post.reader, consumer, pace, Arc::clone(&one), deciding, found.clone());
         // The keeper ends with its partition, which it hears from.
         tasks.push(task::spawn("runs", Keeper::new(&means, number, Arc::clone(&one)).keep(told)));
         tasks.push(task::spawn("partition", partition.keep(stop.clone())));

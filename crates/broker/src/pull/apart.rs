@@ -1,9 +1,9 @@
-//! What keeps the pulls of consumers going over a connection of their own.
+//! What keeps the pulls of consumers going over a connection for pulls alone.
 //!
 //! What its publisher wrote into a message's headers may be such that the client library drops the connection over it, or
 //! panics and ends it: headers that are no UTF-8, a line without a colon, a bare carriage return. A pull that is given such
 //! a message loses its connection, with whatever else came over it, and again with each redelivery. So these pulls have a
-//! connection that nothing else goes over. When it breaks, what the consumer has delivered and nobody has acknowledged is
+//! connection that nothing goes over but pulls. When it breaks, what the consumer has delivered and nobody has acknowledged is
 //! read in another way, and what cannot be read is handed over as far as it can: whoever follows the consumer then
 //! acknowledges it, and it comes no more.
 
@@ -17,7 +17,7 @@ use protocol::topology::Consumer;
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
-    Connection, Delivery, Reader, Subscription,
+    Connection, Delivery, Reader, SideConnection, Subscription,
     error::{Error, Kind},
     task::{self, Owned},
     topology,
@@ -59,7 +59,7 @@ pub(super) struct Apart {
 impl Apart {
     /// Keeps the inbox with this prefix going, whose answers come over `connection`.
     pub(super) fn keep(
-        origin: &Connection,
+        side: &SideConnection,
         connection: &Connection,
         prefix: &str,
         consumers: &[Consumer],
@@ -69,7 +69,7 @@ impl Apart {
         let broke = Arc::new(Notify::new());
         let generation = connection.generation();
         let watcher = Watcher {
-            origin: origin.clone(),
+            side: side.clone(),
             connection: connection.clone(),
             generation,
             subject: answers(prefix),
@@ -77,7 +77,7 @@ impl Apart {
             broke: Arc::clone(&broke),
         };
         let looker = Looker {
-            connection: origin.clone(),
+            connection: side.origin().clone(),
             consumers: consumers.to_vec(),
             reader: reader.clone(),
             words: sender,
@@ -95,7 +95,7 @@ pub(super) fn answers(prefix: &str) -> String {
 
 /// Follows whether the connection is there.
 struct Watcher {
-    origin: Connection,
+    side: SideConnection,
     connection: Connection,
     generation: u64,
     subject: String,
@@ -140,7 +140,7 @@ impl Watcher {
     }
 
     async fn connect(&self) -> Result<(Connection, Subscription), Error> {
-        let connection = self.origin.another().await?;
+        let connection = self.side.connection().await?;
         let answers = connection.subscribe(self.subject.clone()).await?;
         Ok((connection, answers))
     }

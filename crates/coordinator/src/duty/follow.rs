@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use broker::{Delivery, Error, PullEnd, PullEvent, PullInbox, PullRequest, topology};
+use broker::{Delivery, Error, PullEnd, PullEvent, PullInbox, PullRequest, SideConnection, topology};
 use protocol::topology::Consumer;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +50,9 @@ pub(crate) async fn keep<H: Handler>(handler: H, post: Post, consumer: Consumer,
 
 async fn follow<H: Handler>(handler: &H, post: &Post, consumer: &Consumer) -> Result<(), Error> {
     topology::ensure_consumer(&post.connection, consumer).await?;
-    let mut inbox = PullInbox::open_apart(&post.connection, std::slice::from_ref(consumer), &post.reader).await?;
+    let mut inbox =
+        PullInbox::open_apart(&SideConnection::new(&post.connection), std::slice::from_ref(consumer), &post.reader)
+            .await?;
     for tag in 1.. {
         inbox.pull(consumer, PULL, tag).await?;
         loop {

@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker::{Delivery, Disposition, Error, Kind, Outgoing, PullEnd, PullEvent, PullInbox, PullRequest, topology};
+use broker::{
+    Delivery, Disposition, Error, Kind, Outgoing, PullEnd, PullEvent, PullInbox, PullRequest, SideConnection, topology,
+};
 use futures_util::{StreamExt, stream};
 use protocol::{
     ContentType, Headers, Lane, Request, RequestId, RunId, Subject, TriggerName, header,
@@ -102,8 +104,12 @@ impl Triggers {
         let consumer = triggers_consumer(self.post.namespace());
         let first = first.max(self.acknowledged().await?);
         topology::ensure_consumer_from(&self.post.connection, &consumer, first + 1).await?;
-        let mut inbox =
-            PullInbox::open_apart(&self.post.connection, std::slice::from_ref(&consumer), &self.post.reader).await?;
+        let mut inbox = PullInbox::open_apart(
+            &SideConnection::new(&self.post.connection),
+            std::slice::from_ref(&consumer),
+            &self.post.reader,
+        )
+        .await?;
         for tag in 1.. {
             // One that waits, and with what it brings whatever else is there.
             let events =

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use broker::{Delivery, Error, Kind, PullEnd, PullEvent, PullInbox, PullRequest, topology};
+use broker::{Delivery, Error, Kind, PullEnd, PullEvent, PullInbox, PullRequest, SideConnection, topology};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use protocol::topology::Consumer;
 
@@ -36,7 +36,7 @@ where
     for consumer in consumers {
         topology::ensure_consumer(&post.connection, consumer).await?;
     }
-    let mut inbox = PullInbox::open_apart(&post.connection, consumers, &post.reader).await?;
+    let mut inbox = PullInbox::open_apart(&SideConnection::new(&post.connection), consumers, &post.reader).await?;
     let mut feeds: Vec<Feed<'_>> = consumers.iter().map(Feed::new).collect();
     let mut jobs: FuturesUnordered<BoxFuture<'static, usize>> = FuturesUnordered::new();
     let mut tag = 0;

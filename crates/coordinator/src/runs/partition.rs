@@ -10,7 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker::{Connection, Delivery, Error, Kind, PinnedPull, PullEnd, PullEvent, PullInbox, Reader, topology};
+use broker::{
+    Connection, Delivery, Error, Kind, PinnedPull, PullEnd, PullEvent, PullInbox, Reader, SideConnection, topology,
+};
 use bytes::Bytes;
 use protocol::topology::{Consumer, RunPace};
 use tokio::sync::{Notify, mpsc};
@@ -59,11 +61,15 @@ pub(super) struct Post {
     pub(super) step_back: Notify,
     /// Whether it was asked; it takes a while.
     pub(super) is_stepping_back: AtomicBool,
+    /// What the pulls of all partitions keep time with, so that an idle coordinator wakes once for all of them.
+    beat: Instant,
 }
 
 /// The task of one partition.
 pub(super) struct Partition {
     connection: Connection,
+    /// All partitions share it: what they ask for at one beat goes and comes in one piece.
+    side: SideConnection,
     reader: Reader,
     consumer: Consumer,
     pace: RunPace,
@@ -91,19 +97,20 @@ struct Pull {
 }
 
 impl Post {
-    pub(super) fn new(pace: &RunPace) -> Arc<Self> {
+    pub(super) fn new(pace: &RunPace, beat: Instant) -> Arc<Self> {
         Arc::new(Self {
             fence: Fence::new(pace.priority_timeout),
             hand: Arc::default(),
             step_back: Notify::new(),
             is_stepping_back: AtomicBool::new(false),
+            beat,
         })
     }
 }
 
 impl Partition {
     pub(super) fn new(
-        connection: &Connection,
+        side: &SideConnection,
         reader: &Reader,
         consumer: Consumer,
         pace: RunPace,
@@ -112,7 +119,8 @@ impl Partition {
         unreadable: mpsc::Sender<Delivery>,
     ) -> Self {
         Self {
-            connection: connection.clone(),
+            connection: side.origin().clone(),
+            side: side.clone(),
             reader: reader.clone(),
             consumer,
             pace,
@@ -143,8 +151,7 @@ impl Partition {
     /// Until the inbox ends, the consumer is gone, or the partition is given up.
     async fn follow(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         topology::ensure_consumer(&self.connection, &self.consumer).await?;
-        let mut inbox =
-            PullInbox::open_apart(&self.connection, std::slice::from_ref(&self.consumer), &self.reader).await?;
+        let mut inbox = PullInbox::open_apart(&self.side, std::slice::from_ref(&self.consumer), &self.reader).await?;
         let post = Arc::clone(&self.post);
         self.pulls.clear();
         self.pulled_at = None;
@@ -160,9 +167,9 @@ impl Partition {
                 extend_at = now + self.pace.extended_every / 3;
                 post.hand.extend(&self.connection, self.pace.extended_every).await;
             }
-            let pull_at = self.pulled_at.map_or(now, |at| at + self.pace.pulled_every);
             // While there is no connection the next look is not at once.
-            let until = pull_at.max(now + Duration::from_millis(20)).min(extend_at);
+            let pull_at = self.due(now).max(now + Duration::from_millis(20));
+            let until = if post.hand.load().0 > 0 { pull_at.min(extend_at) } else { pull_at };
             tokio::select! {
                 event = inbox.next() => match event {
                     Some(event) => {
@@ -188,9 +195,18 @@ impl Partition {
         }
     }
 
+    /// When the next pull is due that keeps the pin: at the first beat after the last one, so `pulled_every` at most.
+    fn due(&self, now: Instant) -> Instant {
+        let Some(pulled_at) = self.pulled_at else { return now };
+        let passed = pulled_at.saturating_duration_since(self.post.beat).as_nanos();
+        // Beats of 400 ms: for fifty years.
+        let beats = u32::try_from(passed / self.pace.pulled_every.as_nanos()).unwrap_or(u32::MAX - 1);
+        self.post.beat + self.pace.pulled_every * (beats + 1)
+    }
+
     /// Whether it is time for another pull: to keep the pin, or to have enough asked for.
     fn wants(&self, now: Instant) -> bool {
-        let is_due = self.pulled_at.is_none_or(|at| now.saturating_duration_since(at) >= self.pace.pulled_every);
+        let is_due = now >= self.due(now);
         let asked: usize = self.pulls.iter().filter(|pull| pull.pin == self.pin).map(|pull| pull.left).sum();
         is_due || self.pin.is_some() && asked < BATCH / 2 && self.has_room()
     }

@@ -72,11 +72,12 @@ impl Site {
 
     async fn member(&self) -> Member {
         let connection = open(&self.server).await;
-        let post = Post::new(&run_pace());
+        let post = Post::new(&run_pace(), Instant::now());
         let (sender, told) = mpsc::unbounded_channel();
         let (reader, (found, unreadable)) = (Reader::apart(&connection), mpsc::channel(10));
         let (consumer, shared) = (self.consumer(), Arc::clone(&post));
-        let partition = Partition::new(&connection, &reader, consumer, run_pace(), shared, sender, found);
+        let partition =
+            Partition::new(&SideConnection::new(&connection), &reader, consumer, run_pace(), shared, sender, found);
         let _task = task::spawn("partition", partition.keep(CancellationToken::new()));
         Member { post, told, unreadable, connection, _task }
     }
