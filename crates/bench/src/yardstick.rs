@@ -1,5 +1,5 @@
 //! The yardstick: what a fleet asks of the broker, asked by the client library alone. A connection for each role, as the
-//! processes of a fleet have; streams of its own, on disk and without replicas, deleted in the end.
+//! processes of a fleet have; streams of its own, on disk, with as many replicas as the fleet has, deleted in the end.
 
 mod requests;
 mod runs;
