@@ -1,6 +1,6 @@
 //! One turn of one run: events in hand are folded, what they led to is carried out, and only then they are acknowledged.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use broker::{Delivery, Error, topology};
 use protocol::{RequestId, RunFact, RunId, Subject, header, run::StoredFact, subject::filter};
@@ -13,6 +13,9 @@ use super::{
     log::{self, Log},
     means::Means,
 };
+
+/// How long a log that is not there, without an outcome of its run, is looked for.
+const GONE_AFTER: Duration = Duration::from_secs(60);
 
 /// A turn of a run.
 pub(super) struct Turn {
@@ -58,6 +61,9 @@ impl Turn {
         if !self.fold().await? {
             // The log was purged through all of them: the run is over.
             self.log = None;
+            if !self.is_over().await? {
+                return Err(Error::new(broker::Kind::TimedOut, "its log is not there, and no outcome of it either"));
+            }
             self.ack().await;
             return Ok(());
         }
@@ -83,6 +89,15 @@ impl Turn {
         }
         self.ack().await;
         Ok(())
+    }
+
+    /// Whether a run without a log is over. A log goes after the outcome is stored, or as a stray's; and a leader of three that
+    /// was just elected may know less than what it was elected for, so that a log which is there is not seen.
+    async fn is_over(&self) -> Result<bool, Error> {
+        if self.events.iter().all(|event| event.received.elapsed() >= GONE_AFTER) {
+            return Ok(true);
+        }
+        has_outcome(&self.means, &self.run).await
     }
 
     /// Whether the run was over before it began: its start was handled twice, the second time past the end of the first, when
