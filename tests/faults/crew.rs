@@ -30,8 +30,10 @@ const STARTED_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Where agents note each attempt that they begin.
 pub(crate) const DIARY: &str = "diary";
 
-/// What agents of the fleet do that run commands.
+/// Where agents that run commands read what they are to do.
 const COMMANDS_FILE: &str = "commands.yaml";
+
+/// What they are to do.
 const COMMANDS: &str = "kind: commands\nversion: 1.0.0\ncapabilities:\n  copy:\n    command: [cat]\n";
 
 /// What a process is.

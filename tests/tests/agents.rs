@@ -11,7 +11,9 @@ use anyhow::Result;
 use nix::{sys::signal, unistd::Pid};
 use protocol::{Outcome, Status, codes};
 use serde_json::{Value, json};
-use sortie_tests::{Fleet, PATIENCE, binaries, fleet::capability, process::WorkerProcess, program, until};
+use sortie_tests::{
+    Fleet, PATIENCE, binaries, fleet::capability, ground::Files, process::WorkerProcess, program, until,
+};
 use tempfile::TempDir;
 
 const WORDS: &str = r#"
@@ -26,6 +28,7 @@ capabilities:
     schema: {input: {type: object, required: [path]}}
   echo:
     command: [cat]
+    retry: {attempts: 1}
   talk:
     command: [sh, -c, "cat >/dev/null; echo one >&2; echo two >&2; echo 1"]
   flaky:
@@ -132,6 +135,23 @@ async fn exit_codes_say_whether_to_try_again() -> Result<()> {
     assert!(serde_json::to_string(&failure)?.contains("no such customer"), "{failure:?}");
     let crooked = words.call("crooked", json!({})).await?;
     assert_eq!((code(&crooked).as_str(), crooked.attempt), (codes::RESULT_UNENCODABLE, 1));
+    program::drain(words.agent).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_without_files_puts_its_commands_off_until_it_has_some() -> Result<()> {
+    let words = Words::start().await?;
+    let files = Files::exhaust(words.agent.id()?, 0)?;
+    let receipt = words.fleet.client.request(&capability("echo"), &1).submit().await?;
+    until("it is put off", PATIENCE, || async {
+        let waiting = words.fleet.client.later(10).await.ok()?;
+        let found = waiting.into_iter().find(|waiting| waiting.id == *receipt.id())?;
+        (found.snoozed_for.as_deref() == Some(codes::RESOURCES_EXHAUSTED)).then_some(())
+    })
+    .await;
+    drop(files);
+    let outcome = receipt.outcome(PATIENCE).await?;
+    assert_eq!((outcome.attempt, outcome.result::<Value>().unwrap()), (1, json!(1)));
     program::drain(words.agent).await
 }
 

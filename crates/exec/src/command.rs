@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use nix::errno::Errno;
 use protocol::{Capability, Failure, RequestId, codes, duration, time::Timestamp};
 use serde_json::{Value, json};
 use tokio::process::Child;
@@ -34,6 +35,9 @@ use crate::definition::{CommandDefinition, Definition, ExitMeaning, Output};
 
 /// How long the output of a command that has ended is waited for, when something that it left running still holds it.
 pub const DRAIN: Duration = Duration::from_secs(1);
+
+/// How long a command is put off that could not be started for want of files, processes or memory.
+pub const EXHAUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// A command that is ready to run: paths are absolute, the environment is complete but for the request.
 #[derive(Clone, Debug)]
@@ -115,6 +119,7 @@ impl Command {
     /// # Errors
     /// - `invalid_input`: an argument cannot be made of the input. Not retried.
     /// - `command_not_found`: program or directory is not there, or may not be used. Not retried.
+    /// - `resources_exhausted`: it cannot be started for want of files, processes or memory. Put off by [`EXHAUSTED_FOR`], burning no attempt.
     /// - `command_failed`: an exit code other than 0; retried unless the definition says `give_up`.
     /// - `command_killed`: a signal ended it. Retried.
     /// - `result_too_large`: more on stdout than the bound. Not retried.
@@ -173,14 +178,17 @@ impl Command {
 
     fn unstarted(&self, error: &std::io::Error) -> Failure {
         use std::io::ErrorKind;
+        let is = |of: &[Errno]| error.raw_os_error().is_some_and(|raw| of.contains(&Errno::from_raw(raw)));
         let obstacle = self.obstacle().unwrap_or_else(|| format!("`{}` cannot be started: {error}", self.name()));
         match error.kind() {
             ErrorKind::ArgumentListTooLong => Failure::new(codes::INVALID_INPUT, format!("too much input: {obstacle}")),
             ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::NotADirectory => {
                 Failure::new(codes::COMMAND_NOT_FOUND, obstacle)
             }
-            _ if error.raw_os_error() == Some(nix::errno::Errno::ENOEXEC as i32) => {
-                Failure::new(codes::COMMAND_NOT_FOUND, obstacle)
+            _ if is(&[Errno::ENOEXEC]) => Failure::new(codes::COMMAND_NOT_FOUND, obstacle),
+            // That is the agent's trouble, and no fault of the request: another agent may have what this one lacks.
+            _ if is(&[Errno::EMFILE, Errno::ENFILE, Errno::EAGAIN, Errno::ENOMEM]) => {
+                Failure::new(codes::RESOURCES_EXHAUSTED, obstacle).snoozing(EXHAUSTED_FOR)
             }
             _ => Failure::new(codes::COMMAND_FAILED, obstacle),
         }

@@ -67,6 +67,8 @@ codes! {
     CIRCUIT_OPEN = "circuit_open", Dependency, Low, true;
     /// The capability's rate limit is reached. Requests are put off with it, they do not fail.
     RATE_LIMITED = "rate_limited", Resource, Low, true;
+    /// The agent has no files, processes or memory left for the attempt. Requests are put off with it, they do not fail.
+    RESOURCES_EXHAUSTED = "resources_exhausted", Resource, Medium, true;
     /// No agent serves the capability.
     CAPABILITY_UNSERVED = "capability_unserved", Dependency, Medium, true;
     /// A program that does the work ended with a failure.

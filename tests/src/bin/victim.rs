@@ -8,10 +8,16 @@ use sortie_tests::victim::{BACKOFF, CAPABILITY, Orders, Task};
 use tokio::sync::oneshot;
 use worker::{CapabilityConfig, Config, Context, Failure, Worker};
 
+/// What attempts share. The diary is open already: a process that has no files left still does its work.
+struct Shared {
+    orders: Orders,
+    diary: fs::File,
+}
+
 async fn work(ctx: Context, task: Task) -> Result<String, Failure> {
-    let orders = ctx.shared::<Orders>();
-    let mut diary = fs::File::options().create(true).append(true).open(&orders.diary)?;
-    diary.write_all(format!("{} {}\n", ctx.attempt(), ctx.id()).as_bytes())?;
+    let shared = ctx.shared::<Shared>();
+    let orders = &shared.orders;
+    (&shared.diary).write_all(format!("{} {}\n", ctx.attempt(), ctx.id()).as_bytes())?;
     ctx.progress(0.0, "begun").await;
     tokio::time::sleep(orders.works.unwrap_or(Duration::from_millis(task.works_ms))).await;
     let failure = Failure::new("as_told", format!("attempt {} fails", ctx.attempt()));
@@ -40,7 +46,9 @@ async fn main() -> anyhow::Result<ExitCode> {
     let capability = CapabilityConfig::default()
         .retry(RetryPolicy { attempts_max: 3, backoff: Backoff::fixed(BACKOFF) })
         .timeout(Duration::from_secs(90));
-    let worker = Worker::builder("victim").config(config).shared(orders).capability_with(CAPABILITY, capability, work);
+    let diary = fs::File::options().create(true).append(true).open(&orders.diary)?;
+    let shared = Shared { orders, diary };
+    let worker = Worker::builder("victim").config(config).shared(shared).capability_with(CAPABILITY, capability, work);
     tokio::select! {
         ended = worker.run() => ended?,
         () = input_ended() => {}

@@ -182,6 +182,16 @@ async fn what_cannot_run_is_seen_beforehand_and_gives_up() {
 }
 
 #[tokio::test]
+async fn want_of_files_processes_or_memory_burns_no_attempt() {
+    let command = Bench::new().command("{command: [cat]}");
+    for errno in [Errno::EMFILE, Errno::ENFILE, Errno::EAGAIN, Errno::ENOMEM] {
+        let failure = command.unstarted(&errno.into());
+        assert_eq!((failure.code.as_str(), failure.snoozed()), (codes::RESOURCES_EXHAUSTED, Some(EXHAUSTED_FOR)), "{failure}");
+    }
+    assert_eq!(command.unstarted(&Errno::EIO.into()).snoozed(), None);
+}
+
+#[tokio::test]
 async fn exit_codes_and_signals() {
     let bench = Bench::new();
     let script = "echo working >&2; echo cannot >&2; exit 65";
