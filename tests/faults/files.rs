@@ -15,6 +15,10 @@ use crate::{
 };
 
 const SERVER: &str = "server without files";
+
+/// What a server says of a stream that it could not write to. From then on that stream takes nothing, and answers nobody, until
+/// the server is started again (2.15.1).
+const GIVEN_UP: &str = "critical write error";
 const OTHERS: &str = "agent or coordinator without files";
 
 pub(crate) async fn run(trial: Trial) -> Result<Row> {
@@ -38,14 +42,22 @@ pub(crate) async fn run(trial: Trial) -> Result<Row> {
     }
 }
 
-/// Somebody new comes meanwhile, and cannot be let in.
+/// Somebody new comes meanwhile, and cannot be let in. Where the server gave a stream up, whoever runs it starts it again, as the
+/// README says.
 async fn server(fire: &mut Fire) -> Result<()> {
     fire.strike(SERVER);
+    let log = fire.fleet.server().log_path();
+    let said_before = std::fs::metadata(&log)?.len() as usize;
     let files = Files::exhaust(fire.fleet.server().pid().context("the server runs")?, 0)?;
     let chosen = fire.choose(Role::Agent);
     fire.crew.member(chosen).signal(Signal::SIGKILL).await?;
     fire.pause(Duration::from_secs(1)..Duration::from_secs(3)).await;
     drop(files);
+    let said = std::fs::read(&log)?;
+    if String::from_utf8_lossy(&said[said_before..]).to_lowercase().contains(GIVEN_UP) {
+        fire.strike(GIVEN_UP);
+        fire.fleet.server().restart().await?;
+    }
     fire.recovered(SERVER).await
 }
 

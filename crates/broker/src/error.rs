@@ -60,6 +60,12 @@ impl Error {
         Self { kind, code: 0, message: message.into() }
     }
 
+    /// What the index of a stream has, and no read finds.
+    pub(crate) fn unread(stream: &str, subject: &str) -> Self {
+        let message = format!("{stream} has {subject}, and the server cannot read it; its log says why");
+        Self::new(Kind::TimedOut, message)
+    }
+
     /// The JetStream API's own code; 0 where the error is no answer of it.
     pub(crate) fn code(&self) -> u64 {
         self.code
@@ -97,7 +103,7 @@ impl Error {
             10002 | 10023 | 10047 | 10028 => Kind::StoreFull,
             10148 | 10013 | 10058 => Kind::Exists,
             10054 | 10097 => Kind::TooLarge,
-            10014 | 10059 | 10037 => Kind::NotFound,
+            10014 | 10059 | 10037 | 10043 => Kind::NotFound,
             10039 | 10076 => Kind::NoResponders,
             _ if INVALID.iter().any(|codes| codes.contains(&error_code)) => Kind::Invalid,
             _ if code == 404 => Kind::NotFound,

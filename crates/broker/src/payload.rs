@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::{
     Connection, Outgoing, Reader,
     error::{Error, Kind},
+    topology,
 };
 
 /// Chunks that are read at once.
@@ -30,6 +31,12 @@ struct ObjectInfo {
     size: u64,
     #[serde(default)]
     deleted: bool,
+}
+
+/// What was read of a subject, where more is missed.
+struct Less {
+    subject: String,
+    read: u64,
 }
 
 impl PayloadStore {
@@ -67,7 +74,7 @@ impl PayloadStore {
     /// `TooLarge` past [`limits::BODY_BYTES_MAX`]; else what the store says.
     pub async fn put_as(&self, name: &str, body: &[u8]) -> Result<(), Error> {
         check_size(body.len() as u64, limits::BODY_BYTES_MAX)?;
-        if self.get(name).await.is_ok_and(|stored| stored == body) {
+        if matches!(self.read(name, limits::BODY_BYTES_MAX).await, Ok(Ok(stored)) if stored == body) {
             return Ok(());
         }
         let failed = |error: String| Error::new(Kind::TimedOut, format!("storing a large body: {error}"));
@@ -115,25 +122,37 @@ impl PayloadStore {
     /// # Errors
     /// Those of [`get`](Self::get).
     pub async fn get_up_to(&self, name: &str, bytes_max: usize) -> Result<Bytes, Error> {
+        match self.read(name, bytes_max).await? {
+            Ok(body) => Ok(body),
+            Err(less) => Err(self
+                .unread(&less)
+                .await
+                .unwrap_or_else(|| Error::new(Kind::NotFound, format!("object {name} is not in {}", self.bucket)))),
+        }
+    }
+
+    async fn read(&self, name: &str, bytes_max: usize) -> Result<Result<Bytes, Less>, Error> {
         let stream = object_stream(&self.bucket);
         let meta = format!("$O.{}.M.{}", self.bucket, encoded(name));
-        let missing = || Error::new(Kind::NotFound, format!("object {name} is not in {}", self.bucket));
-        let info = self.reader.last(&stream, &meta).await?.ok_or_else(missing)?;
-        let info: ObjectInfo = serde_json::from_slice(&info.body).map_err(|_| missing())?;
+        let Some(info) = self.reader.last(&stream, &meta).await? else {
+            return Ok(Err(Less { subject: meta, read: 0 }));
+        };
+        let lies = |what: &str| Error::new(Kind::NotFound, format!("object {name} of {}: {what}", self.bucket));
+        let info: ObjectInfo = serde_json::from_slice(&info.body).map_err(|_| lies("it is described by no JSON"))?;
         if info.deleted {
-            return Err(missing());
+            return Err(lies("it was deleted"));
         }
         check_size(info.size, bytes_max)?;
         // Others may write here: a wildcard as its name would read everybody's chunks.
-        let lies = |what: &str| Error::new(Kind::NotFound, format!("object {name} of {}: {what}", self.bucket));
         if !is_plain_token(&info.nuid) {
             return Err(lies("its chunks have no plain name"));
         }
         let chunks = format!("$O.{}.C.{}", self.bucket, info.nuid);
-        let mut body = Vec::new();
+        let (mut body, mut read) = (Vec::new(), 0);
         let mut from = Some(1);
         while let Some(sequence) = from {
             let page = self.reader.page(&stream, &chunks, sequence, PAGE).await?;
+            read += page.messages.len() as u64;
             for chunk in page.messages {
                 body.extend_from_slice(&chunk.body);
                 if chunk.body.is_empty() || body.len() as u64 > info.size {
@@ -143,9 +162,17 @@ impl PayloadStore {
             from = page.next;
         }
         if body.len() as u64 != info.size {
-            return Err(missing());
+            return Ok(Err(Less { subject: chunks, read }));
         }
-        Ok(body.into())
+        Ok(Ok(body.into()))
+    }
+
+    /// Whether the broker has more messages of a subject than were read: then it cannot open its files, or a replica is behind,
+    /// and the object is there. Whoever may not ask so much is told what was read.
+    async fn unread(&self, Less { subject, read }: &Less) -> Option<Error> {
+        let stream = object_stream(&self.bucket);
+        let counts = topology::subject_counts(&self.connection, &stream, subject).await.ok()?;
+        (counts.into_values().sum::<u64>() > *read).then(|| Error::unread(&stream, subject))
     }
 }
 

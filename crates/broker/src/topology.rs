@@ -1,7 +1,7 @@
 //! Makes the broker agree with the topology table: shows the difference, makes it, checks it. It never deletes and
 //! never recreates a stream; a consumer is made anew only by [`recreate_consumer`], which loses no message.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use protocol::{
     Namespace, byte_size,
@@ -107,6 +107,15 @@ pub struct StreamState {
     pub leader: Option<String>,
 }
 
+/// What a stream holds under a filter, by the leader's index of subjects, which needs no file to be read.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// How many messages there are of each subject.
+    pub subjects: BTreeMap<String, u64>,
+    /// The last sequence of the whole stream, just before they were counted.
+    pub last_sequence: u64,
+}
+
 #[derive(Deserialize)]
 struct StreamInfo {
     config: Value,
@@ -118,8 +127,6 @@ struct StreamInfo {
 struct StreamInfoState {
     messages: u64,
     last_seq: u64,
-    #[serde(default)]
-    subjects: std::collections::BTreeMap<String, u64>,
 }
 
 #[derive(Deserialize)]
@@ -244,15 +251,34 @@ pub async fn subject_counts(
     connection: &Connection,
     stream: &str,
     filter: &str,
-) -> Result<std::collections::BTreeMap<String, u64>, Error> {
-    let mut counts = std::collections::BTreeMap::new();
+) -> Result<BTreeMap<String, u64>, Error> {
+    Ok(counted(connection, stream, filter).await?.subjects)
+}
+
+/// The same, with where the stream was then.
+///
+/// # Errors
+/// `NotFound`, or what the API says.
+pub async fn counted(connection: &Connection, stream: &str, filter: &str) -> Result<Counted, Error> {
+    #[derive(Deserialize)]
+    struct Info {
+        state: State,
+    }
+    #[derive(Deserialize)]
+    struct State {
+        last_seq: u64,
+        #[serde(default)]
+        subjects: BTreeMap<String, u64>,
+    }
+    let mut counted = Counted { subjects: BTreeMap::new(), last_sequence: u64::MAX };
     loop {
-        let question = json!({ "subjects_filter": filter, "offset": counts.len() });
-        let info: StreamInfo = api::ask(connection, &format!("STREAM.INFO.{stream}"), &question).await?;
-        let before = counts.len();
-        counts.extend(info.state.subjects);
-        if counts.len() == before || counts.len() % 100_000 != 0 {
-            return Ok(counts);
+        let before = counted.subjects.len();
+        let question = json!({ "subjects_filter": filter, "offset": before });
+        let info: Info = api::ask(connection, &format!("STREAM.INFO.{stream}"), &question).await?;
+        counted.last_sequence = counted.last_sequence.min(info.state.last_seq);
+        counted.subjects.extend(info.state.subjects);
+        if counted.subjects.len() == before || counted.subjects.len() % 100_000 != 0 {
+            return Ok(counted);
         }
     }
 }

@@ -94,8 +94,8 @@ impl Client {
     pub(crate) async fn is_run_surely_alive(&self, run: &RunId) -> Result<bool, Error> {
         let first = subject::stored_run_fact(self.namespace(), None, run, &RunFact::Started);
         let stream = &self.names().runs;
-        match self.reader().last_sequence_at_leader(stream, &first).await {
-            Ok(found) => Ok(found.is_some()),
+        match self.reader().has(stream, &first).await {
+            Ok(is_alive) => Ok(is_alive),
             Err(error) => Err(self.explained(error, stream).await),
         }
     }

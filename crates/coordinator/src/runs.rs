@@ -31,6 +31,7 @@ mod metrics;
 mod partition;
 mod programs;
 mod refuse;
+mod removal;
 mod retry;
 mod returned;
 mod serving;

@@ -177,8 +177,7 @@ impl Prover<'_> {
         }
         if let Ok(run) = RunId::parse(id.as_str()) {
             let first = subject::stored_run_fact(namespace, None, &run, &RunFact::Started);
-            let found = client.patiently(&names.runs, || reader.last_sequence_at_leader(&names.runs, &first)).await?;
-            if found.is_some() {
+            if client.patiently(&names.runs, || reader.has(&names.runs, &first)).await? {
                 return Ok(Said::Is(Place::Run));
             }
         }
@@ -194,11 +193,11 @@ impl Prover<'_> {
         }
         // Also of one whose outcome is gone for its age: letters are kept for longer.
         let subject = filter::dead_of(namespace, id);
-        let letter = client.patiently(&names.dead, || reader.last_sequence_at_leader(&names.dead, &subject)).await?;
-        Ok(match (letter, failed_at) {
-            (Some(_), _) => Said::Is(Place::Dead),
-            (None, Some(failed_at)) => Said::Failed(failed_at),
-            (None, None) => Said::Nowhere,
+        let is_dead = client.patiently(&names.dead, || reader.has(&names.dead, &subject)).await?;
+        Ok(match (is_dead, failed_at) {
+            (true, _) => Said::Is(Place::Dead),
+            (false, Some(failed_at)) => Said::Failed(failed_at),
+            (false, None) => Said::Nowhere,
         })
     }
 }

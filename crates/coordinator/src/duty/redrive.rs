@@ -87,7 +87,7 @@ impl Redrive {
         let (namespace, names) = (self.post.namespace(), &self.post.names);
         // The leader knows: a person may have sent it again, with another body and so under another id, this very moment.
         let marks = filter::replayed_of(namespace, &letter.id);
-        if self.post.reader.last_sequence_at_leader(&names.dead, &marks).await?.is_some() {
+        if self.post.reader.has(&names.dead, &marks).await? {
             return Ok(());
         }
         let request = replay::replay_id(&letter.id, 1, None);
@@ -124,7 +124,7 @@ impl Redrive {
 
     async fn is_done(&self, request: &RequestId) -> Result<bool, Error> {
         let subject = Subject::Outcome(request.clone()).render(self.post.namespace());
-        Ok(self.post.reader.last(&self.post.names.outcomes, &subject).await?.is_some())
+        self.post.reader.has(&self.post.names.outcomes, &subject).await
     }
 }
 

@@ -196,7 +196,7 @@ impl Begin {
     async fn has_begun(&self, start: &Start) -> Result<bool, Error> {
         let post = &self.means.post;
         let first = subject::stored_run_fact(post.namespace(), None, &start.run, &RunFact::Started);
-        Ok(post.reader.last_sequence_at_leader(&post.names.runs, &first).await?.is_some())
+        post.reader.has(&post.names.runs, &first).await
     }
 
     /// Whether nobody waits any more for what a step asked: the step is over, or its run.
@@ -204,7 +204,7 @@ impl Begin {
         let Some(address) = &start.reply_to else { return Ok(false) };
         let post = &self.means.post;
         let step = subject::stored_step_outcome(post.namespace(), &address.run, &address.step, address.item);
-        if post.reader.last_sequence_at_leader(&post.names.runs, &step).await?.is_some() {
+        if post.reader.has(&post.names.runs, &step).await? {
             return Ok(true);
         }
         Ok(self.outcome(&RequestId::from(&address.run), false).await?.is_some())

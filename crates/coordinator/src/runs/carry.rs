@@ -20,6 +20,7 @@ use super::{
     fence::Term,
     log::Log,
     means::Means,
+    removal,
 };
 use crate::post::Post;
 
@@ -35,7 +36,7 @@ pub(super) struct Carrier<'a> {
 
 impl Carrier<'_> {
     /// Carries out whatever the facts above [`Log::done_through`] led to, the end last. True: the run is over, and its log
-    /// is purged.
+    /// is gone.
     ///
     /// # Errors
     /// `Fenced`, or what passes by itself. All of it is to be done again then.
@@ -59,7 +60,7 @@ impl Carrier<'_> {
             Order::Ask { .. } => self.ask(&command).await,
             Order::Withdraw { step, item, target } => self.withdraw(&step, item, &target).await,
             Order::SetTimer { timer, due } => self.set_timer(&timer, due).await,
-            Order::ClearTimer { timer } => self.clear_timer(&timer).await,
+            Order::ClearTimer { timer } => removal::remove_timer(self, &RunFact::Timer(timer)).await,
             Order::Emit { step, topic, data } => self.emit(&step, &topic, &data).await,
             Order::End(_) => Ok(()),
         }
@@ -140,9 +141,9 @@ impl Carrier<'_> {
     async fn withdraw_served(&self, id: &RequestId) -> Result<(), Error> {
         let (post, run) = (&self.means.post, sub_run_of(id));
         let first = subject::stored_run_fact(post.namespace(), None, &run, &RunFact::Started);
-        match post.reader.last_sequence_at_leader(&post.names.runs, &first).await? {
-            Some(_) => self.cancel_run(&run, id).await,
-            None => Ok(()),
+        match post.reader.has(&post.names.runs, &first).await? {
+            true => self.cancel_run(&run, id).await,
+            false => Ok(()),
         }
     }
 
@@ -159,18 +160,6 @@ impl Carrier<'_> {
         // A second one of the same name would replace the first, and fire at once where that has fired.
         let outgoing = outgoing.with_message_id(format!("{run}~timer~{timer}"));
         self.means.settle(self.term, &outgoing).await.map(|_| ())
-    }
-
-    async fn clear_timer(&self, timer: &TimerName) -> Result<(), Error> {
-        let post = &self.means.post;
-        let filter = subject::stored_run_fact(
-            post.namespace(),
-            Some(self.log.partition),
-            self.log.state.run(),
-            &RunFact::Timer(timer.clone()),
-        );
-        self.check()?;
-        topology::purge(&post.connection, &post.names.runs, &filter, None).await.map(|_| ())
     }
 
     async fn emit(&self, step: &StepName, topic: &str, data: &workflow::Payload) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Delivery, Error, topology};
+use broker::{Delivery, Error};
 use protocol::{RequestId, RunFact, RunId, Subject, header, run::StoredFact, subject::filter};
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
     hand::Hand,
     log::{self, Log},
     means::Means,
+    removal,
 };
 
 /// How long a log that is not there, without an outcome of its run, is looked for.
@@ -94,10 +95,12 @@ impl Turn {
     /// Whether a run without a log is over. A log goes after the outcome is stored, or as a stray's; and a leader of three that
     /// was just elected may know less than what it was elected for, so that a log which is there is not seen.
     async fn is_over(&self) -> Result<bool, Error> {
-        if self.events.iter().all(|event| event.received.elapsed() >= GONE_AFTER) {
+        if has_outcome(&self.means, &self.run).await? {
             return Ok(true);
         }
-        has_outcome(&self.means, &self.run).await
+        let (post, is_old) = (&self.means.post, |event: &Arc<Delivery>| event.received.elapsed() >= GONE_AFTER);
+        let filter = filter::run_log(post.namespace(), Some(self.partition), &self.run);
+        Ok(self.events.iter().all(is_old) && !post.reader.has(&post.names.runs, &filter).await?)
     }
 
     /// Whether the run was over before it began: its start was handled twice, the second time past the end of the first, when
@@ -108,7 +111,8 @@ impl Turn {
         }
         let post = &self.means.post;
         let subject = Subject::outcome_of(&RequestId::from(&self.run)).render(post.namespace());
-        Ok(post.reader.last_sequence_at_leader(&post.names.outcomes, &subject).await?.is_some())
+        // Each run begins with this question.
+        Ok(post.reader.last_as_leader_reads(&post.names.outcomes, &subject).await?.is_some())
     }
 
     fn is_first(&self, event: &Delivery) -> bool {
@@ -183,7 +187,7 @@ impl Turn {
             if !self.term.lasts() {
                 return Err(Error::new(broker::Kind::Fenced, "the partition is another's"));
             }
-            purge(&self.means, &self.run, Some(self.partition), through).await?;
+            removal::purge(&self.means, &self.run, Some(self.partition), through).await?;
         }
         self.ack().await;
         Ok(())
@@ -201,14 +205,7 @@ pub(super) async fn has_outcome(means: &Means, run: &RunId) -> Result<bool, Erro
     if post.reader.last(&post.names.outcomes, &subject).await?.is_some() {
         return Ok(true);
     }
-    Ok(post.reader.last_sequence_at_leader(&post.names.outcomes, &subject).await?.is_some())
-}
-
-/// Removes a log up to a fact.
-pub(super) async fn purge(means: &Means, run: &RunId, partition: Option<u8>, through: u64) -> Result<(), Error> {
-    let post = &means.post;
-    let filter = filter::run_log(post.namespace(), partition, run);
-    topology::purge(&post.connection, &post.names.runs, &filter, Some(through + 1)).await.map(|_| ())
+    post.reader.has(&post.names.outcomes, &subject).await
 }
 
 /// Whether a fact needs no folding: a schedule that has not fired only tells that it is there.

@@ -1,17 +1,14 @@
-//! The end of a run: outcome, reply to the parent, summary, and only then the purge of its log. Each is harmless when it was
+//! The end of a run: outcome, reply to the parent, summary, and only then the removal of its log. Each is harmless when it was
 //! done before, and whoever finds the log still there does all of them again.
 
-use broker::{Disposition, Error, Kind, Outgoing, Settled, topology};
+use broker::{Disposition, Error, Kind, Outgoing, Settled};
 use protocol::{
     Capability, ContentType, DeadLetter, Failure, Origin, Outcome, RequestId, RunSummary, Status, Subject, codes,
-    event, header,
-    run::ended_topic,
-    subject::{self, filter},
-    time::Timestamp,
+    event, header, run::ended_topic, subject, time::Timestamp,
 };
 use workflow::{Payload, command::Ending};
 
-use super::{ask, carry::Carrier, holders, letter::letter};
+use super::{ask, carry::Carrier, holders, letter::letter, removal};
 
 /// Ends a run.
 pub(super) async fn end(carrier: &Carrier<'_>, ending: &Ending) -> Result<(), Error> {
@@ -29,14 +26,11 @@ pub(super) async fn end(carrier: &Carrier<'_>, ending: &Ending) -> Result<(), Er
             means.call_up(key, log.began.as_ref().and_then(|began| began.workflow.clone()));
         }
     }
-    let through = log.state.last_sequence();
     match summary(carrier, &decided) {
         Some(summary) => tell(carrier, summary).await?,
         None => tracing::warn!(%run, "run without a workflow's name: nothing is kept of it but its outcome"),
     }
-    carrier.check()?;
-    let filter = filter::run_log(means.post.namespace(), Some(log.partition), run);
-    topology::purge(&means.post.connection, &means.post.names.runs, &filter, Some(through + 1)).await?;
+    removal::remove(carrier).await?;
     means.post.metrics.runs.ended.with_label_values(&[decided.status.as_str()]).inc();
     tracing::debug!(%run, status = %decided.status, "run ended");
     Ok(())

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
-use broker::{Delivery, Error, Kind, StoredMessage};
+use broker::{
+    Delivery, Error, Kind, StoredMessage,
+    topology::{self, Counted},
+};
 use protocol::{
     Capability, ContentType, Headers, LoggedFact, RunFact, RunId, StepName, TraceContext, WorkflowName, header, limits,
     run::StoredFact, subject::filter, time::Timestamp,
@@ -260,31 +263,70 @@ fn is_held(payload: &Payload) -> bool {
     matches!(payload, Payload::Held { .. })
 }
 
-/// The messages of a log, at least to one that is known to be there; none when that one is gone. A replica may be behind:
-/// what does not reach it is read again, and at last from the leader.
+/// The messages of a log, at least to one that is known to be there; none when that one is gone. What does not reach it, or is
+/// not whole, is read again, and at last from the leader: a replica may be behind, and a server that cannot open a file passes
+/// over what lies in it.
 async fn read(means: &Means, run: &RunId, partition: u8, through: u64) -> Result<Option<Vec<StoredMessage>>, Error> {
-    let (stream, filter) = (&means.post.names.runs, filter::run_log(means.post.namespace(), Some(partition), run));
+    let (post, filter) = (&means.post, filter::run_log(means.post.namespace(), Some(partition), run));
+    let stream = &post.names.runs;
     for tried in 0..=BEHIND_MAX {
-        let mut messages = Vec::new();
-        let mut from = Some(1);
-        while let Some(sequence) = from {
-            let page = if tried < BEHIND_MAX {
-                means.post.reader.page(stream, &filter, sequence, PAGE).await?
-            } else {
-                means.post.reader.page_at_leader(stream, &filter, sequence, PAGE).await?
-            };
-            from = page.next;
-            messages.extend(page.messages);
-        }
-        if messages.last().is_some_and(|last: &StoredMessage| last.sequence >= through) {
+        let counted = topology::counted(&post.connection, stream, &filter).await?;
+        let messages = if tried == BEHIND_MAX {
+            pages(means, &filter, true).await?
+        } else if is_read_by_subject(means, &counted.subjects) {
+            // The broker has an index of subjects. Under a filter it looks through what all runs have written: 9 ms of it with
+            // 100,000 facts, and 0.1 ms so (2.15.1, 2026-11-22).
+            let subjects: Vec<String> = counted.subjects.keys().cloned().collect();
+            post.reader.last_of_each(stream, &subjects).await?
+        } else {
+            pages(means, &filter, false).await?
+        };
+        let reaches = messages.last().is_some_and(|last| last.sequence >= through);
+        if reaches && is_whole(means, &messages, &counted) {
             return Ok(Some(messages));
         }
-        if !means.post.reader.is_at_leader(stream, through).await? {
+        if !reaches && !post.reader.is_at_leader(stream, through).await? {
             return Ok(None);
         }
         tokio::time::sleep(BEHIND_WAIT).await;
     }
-    Err(Error::new(Kind::TimedOut, format!("the log of run {run} does not reach fact {through} yet")))
+    Err(Error::new(Kind::TimedOut, format!("the log of run {run} is not read to fact {through}, or not whole")))
+}
+
+/// Whether the last fact of each subject is all there is of a small log. What nobody can read is read in pages, which know it.
+fn is_read_by_subject(means: &Means, counts: &BTreeMap<String, u64>) -> bool {
+    let can_be_read = |subject: &String| !matches!(fact_at(means, subject), Some(RunFact::Unreadable(_)));
+    counts.len() <= PAGE && counts.iter().all(|(subject, count)| *count == 1 && can_be_read(subject))
+}
+
+fn fact_at(means: &Means, subject: &str) -> Option<RunFact> {
+    RunFact::parse(&StoredFact::parse(means.post.namespace(), subject)?.name)
+}
+
+async fn pages(means: &Means, filter: &str, is_at_leader: bool) -> Result<Vec<StoredMessage>, Error> {
+    let (reader, stream) = (&means.post.reader, &means.post.names.runs);
+    let (mut messages, mut from) = (Vec::new(), Some(1));
+    while let Some(sequence) = from {
+        let page = match is_at_leader {
+            true => reader.page_at_leader(stream, filter, sequence, PAGE).await?,
+            false => reader.page(stream, filter, sequence, PAGE).await?,
+        };
+        from = page.next;
+        messages.extend(page.messages);
+    }
+    Ok(messages)
+}
+
+/// Whether all was read that the leader had counted in a log. Timers may have fired since, and what came since may be there.
+fn is_whole(means: &Means, messages: &[StoredMessage], counted: &Counted) -> bool {
+    let mut read = BTreeMap::<&str, u64>::new();
+    for message in messages.iter().filter(|message| message.sequence <= counted.last_sequence) {
+        *read.entry(&message.subject).or_default() += 1;
+    }
+    counted.subjects.iter().all(|(subject, count)| {
+        read.get(subject.as_str()).is_some_and(|read| read >= count)
+            || matches!(fact_at(means, subject), Some(RunFact::Timer(_)))
+    })
 }
 
 /// Deliveries in the order of their facts.

@@ -32,8 +32,7 @@ pub(super) async fn taken_over(
     let refused = |code: &str, message: String| Missing::Refused(Failure::new(code, message).give_up());
     let post = &means.post;
     let first = subject::stored_run_fact(post.namespace(), None, of, &RunFact::Started);
-    let is_alive = post.reader.last_sequence_at_leader(&post.names.runs, &first).await.map_err(Missing::Error)?;
-    if is_alive.is_some() {
+    if post.reader.has(&post.names.runs, &first).await.map_err(Missing::Error)? {
         let message = format!("run {of} is alive: it is done again when it is over; `sortie run cancel {of}` ends it");
         return Err(refused(codes::INVALID_INPUT, message));
     }

@@ -84,7 +84,7 @@ impl Strays {
         let post = &self.post;
         // A start that is still queued takes what came first.
         let first = subject::stored_run_fact(post.namespace(), Some(partition), run, &RunFact::Started);
-        if post.reader.last_sequence_at_leader(&post.names.runs, &first).await?.is_some() {
+        if post.reader.has(&post.names.runs, &first).await? {
             return Ok(());
         }
         let filter = filter::run_log(post.namespace(), Some(partition), run);

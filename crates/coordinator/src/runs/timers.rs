@@ -79,7 +79,7 @@ impl Timers {
         let post = &self.means.post;
         for fact in [RunFact::Timer(timer.clone()), RunFact::TimerFired(timer.clone())] {
             let place = subject::stored_run_fact(post.namespace(), Some(partition), run, &fact);
-            if post.reader.last_sequence_at_leader(&post.names.runs, &place).await?.is_some() {
+            if post.reader.has(&post.names.runs, &place).await? {
                 return Ok(());
             }
         }

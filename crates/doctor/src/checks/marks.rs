@@ -87,8 +87,7 @@ async fn outcomes<'a>(
 /// By the leader's word: a replica may not have the mark yet.
 async fn is_marked(patient: &Patient, id: &RequestId) -> Fact<bool> {
     let marks = filter::replayed_of(patient.namespace(), id);
-    let found = patient.reader().last_sequence_at_leader(&patient.names().dead, &marks).await.map_err(Unknown::from)?;
-    Ok(found.is_some())
+    patient.reader().has(&patient.names().dead, &marks).await.map_err(Unknown::from)
 }
 
 fn unreadable(stream: &str, message: &StoredMessage) -> Finding {

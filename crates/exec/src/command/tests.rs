@@ -186,7 +186,11 @@ async fn want_of_files_processes_or_memory_burns_no_attempt() {
     let command = Bench::new().command("{command: [cat]}");
     for errno in [Errno::EMFILE, Errno::ENFILE, Errno::EAGAIN, Errno::ENOMEM] {
         let failure = command.unstarted(&errno.into());
-        assert_eq!((failure.code.as_str(), failure.snoozed()), (codes::RESOURCES_EXHAUSTED, Some(EXHAUSTED_FOR)), "{failure}");
+        assert_eq!(
+            (failure.code.as_str(), failure.snoozed()),
+            (codes::RESOURCES_EXHAUSTED, Some(EXHAUSTED_FOR)),
+            "{failure}"
+        );
     }
     assert_eq!(command.unstarted(&Errno::EIO.into()).snoozed(), None);
 }

@@ -41,7 +41,7 @@ impl Burial {
         }
         let case = self.case(queue, &message).await?;
         let later = Subject::Later(case.id().clone()).render(self.post.namespace());
-        if self.post.reader.last_sequence_at_leader(&self.post.names.requests, &later).await?.is_some() {
+        if self.post.reader.has(&self.post.names.requests, &later).await? {
             // It was acknowledged, and has another attempt to come, which decides.
             return Ok(());
         }

@@ -1,0 +1,82 @@
+//! How the log of a run goes that is over.
+//!
+//! A purge makes the broker count anew what each consumer of the stream has before it, and look through the facts of all runs:
+//! 1.6 ms of it with 100,000 facts. A fact that is deleted by its sequence costs 0.04 ms, however many there are (2.15.1,
+//! 2026-11-22).
+
+use broker::{Error, Kind, topology};
+use futures_util::{TryStreamExt, stream};
+use protocol::{
+    LoggedFact, RunFact, RunId,
+    subject::{self, filter},
+};
+
+use super::{carry::Carrier, means::Means};
+
+/// The most facts that are deleted one by one.
+const ONE_BY_ONE_MAX: usize = 64;
+
+/// Deletes that wait for their answers at once.
+const AT_ONCE: usize = 16;
+
+/// Removes a run's log up to its last fact.
+///
+/// # Errors
+/// `Fenced`, or what passes by itself.
+pub(super) async fn remove(carrier: &Carrier<'_>) -> Result<(), Error> {
+    let (means, log) = (carrier.means, carrier.log);
+    let (post, run, through) = (&means.post, log.state.run(), log.state.last_sequence());
+    if log.facts.len() <= ONE_BY_ONE_MAX {
+        one_by_one(carrier, &log.facts).await?;
+        // Timers that have not fired are not among what was folded.
+        let filter = filter::run_log(post.namespace(), Some(log.partition), run);
+        if !post.reader.has(&post.names.runs, &filter).await? {
+            return Ok(());
+        }
+    }
+    carrier.check()?;
+    purge(means, run, Some(log.partition), through).await
+}
+
+/// The first fact goes first: what is there without it is no run, and is removed by whoever finds it. So it is never folded to
+/// a state that the run has passed.
+async fn one_by_one(carrier: &Carrier<'_>, facts: &[LoggedFact]) -> Result<(), Error> {
+    let is_first = |fact: &&LoggedFact| RunFact::parse(&fact.name) == Some(RunFact::Started);
+    let Some(first) = facts.iter().find(is_first) else { return Ok(()) };
+    delete(carrier, first.sequence).await?;
+    let others = facts.iter().map(|fact| fact.sequence).filter(|sequence| *sequence != first.sequence);
+    stream::iter(others.map(Ok)).try_for_each_concurrent(AT_ONCE, |sequence| delete(carrier, sequence)).await
+}
+
+async fn delete(carrier: &Carrier<'_>, sequence: u64) -> Result<(), Error> {
+    let post = &carrier.means.post;
+    carrier.check()?;
+    match topology::delete_message(&post.connection, &post.names.runs, sequence).await {
+        // It is gone: the one before had begun this.
+        Err(error) if error.kind() == Kind::NotFound => Ok(()),
+        ended => ended,
+    }
+}
+
+/// Removes a timer that has not fired.
+///
+/// # Errors
+/// `Fenced`, or what passes by itself.
+pub(super) async fn remove_timer(carrier: &Carrier<'_>, timer: &RunFact) -> Result<(), Error> {
+    let (post, log) = (&carrier.means.post, carrier.log);
+    let place = subject::stored_run_fact(post.namespace(), Some(log.partition), log.state.run(), timer);
+    match post.reader.last_sequence_at_leader(&post.names.runs, &place).await? {
+        Some((sequence, _)) => delete(carrier, sequence).await,
+        None => Ok(()),
+    }
+}
+
+/// Removes whatever lies in a log up to a fact.
+///
+/// # Errors
+/// What passes by itself.
+pub(super) async fn purge(means: &Means, run: &RunId, partition: Option<u8>, through: u64) -> Result<(), Error> {
+    let post = &means.post;
+    let filter = filter::run_log(post.namespace(), partition, run);
+    topology::purge(&post.connection, &post.names.runs, &filter, Some(through + 1)).await.map(|_| ())
+}
