@@ -277,7 +277,7 @@ pub async fn counted(connection: &Connection, stream: &str, filter: &str) -> Res
         let info: Info = api::ask(connection, &format!("STREAM.INFO.{stream}"), &question).await?;
         counted.last_sequence = counted.last_sequence.min(info.state.last_seq);
         counted.subjects.extend(info.state.subjects);
-        if counted.subjects.len() == before || counted.subjects.len() % 100_000 != 0 {
+        if counted.subjects.len() == before || !counted.subjects.len().is_multiple_of(100_000) {
             return Ok(counted);
         }
     }
