@@ -3,7 +3,7 @@
 
 use std::{str::FromStr, time::Duration};
 
-use chrono::TimeDelta;
+use chrono::{Datelike, TimeDelta};
 use chrono_tz::Tz;
 use croner::{
     Cron,
@@ -12,6 +12,11 @@ use croner::{
 
 use crate::time::Timestamp;
 
+/// What recurs at all does so within this many years: the 29th of February falls on the same weekday after 40 at most, about a
+/// year such as 2100 that has none. A day that never comes is looked for no further: day by day to the end of time, that is
+/// seconds of work.
+const YEARS_MAX: i32 = 40;
+
 /// What recurs.
 #[derive(Clone, Debug)]
 pub enum Recurrence {
@@ -19,7 +24,25 @@ pub enum Recurrence {
     Every(Duration),
     /// At these times of this zone. In the hour that a change to summer time leaves out, and the one that a change back
     /// repeats, the broker may fire differently.
-    Cron(Box<Cron>, Tz),
+    Cron(Fields, Tz),
+}
+
+/// Six cron fields, from seconds to weekdays, that can be read.
+#[derive(Clone, Debug)]
+pub struct Fields(String);
+
+impl Fields {
+    fn parse(fields: &str) -> Option<Self> {
+        let parser = CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).build();
+        parser.parse(fields).ok().map(|_| Self(fields.to_owned()))
+    }
+
+    /// The same in the years from this one on.
+    fn from_year(&self, year: i32) -> Option<Cron> {
+        let parser = CronParser::builder().seconds(Seconds::Required).year(Year::Required).build();
+        let last = (year + YEARS_MAX).min(croner::YEAR_UPPER_LIMIT);
+        parser.parse(&format!("{} {year}-{last}", self.0)).ok()
+    }
 }
 
 impl Recurrence {
@@ -36,9 +59,8 @@ impl Recurrence {
             "@hourly" => "0 0 * * * *",
             other => other,
         };
-        let parser = CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).build();
         let zone = zone.filter(|zone| !zone.is_empty()).map_or(Ok(Tz::UTC), Tz::from_str).ok()?;
-        Some(Self::Cron(Box::new(parser.parse(fields).ok()?), zone))
+        Some(Self::Cron(Fields::parse(fields)?, zone))
     }
 
     /// The first time after a moment. `stored` is when its schedule was stored: from there an interval counts.
@@ -49,8 +71,9 @@ impl Recurrence {
                 let passed = (after - start).num_seconds().max(0) / step;
                 start.checked_add_signed(TimeDelta::try_seconds(passed.checked_add(1)?.checked_mul(step)?)?)
             }
-            Self::Cron(cron, zone) => {
-                let next = cron.find_next_occurrence(&after.with_timezone(zone), false).ok()?;
+            Self::Cron(fields, zone) => {
+                let after = after.with_timezone(zone);
+                let next = fields.from_year(after.year())?.find_next_occurrence(&after, false).ok()?;
                 Some(next.to_utc())
             }
         }
