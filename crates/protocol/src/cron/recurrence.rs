@@ -38,7 +38,7 @@ impl Fields {
     }
 
     /// The same in the years from this one on.
-    fn from_year(&self, year: i32) -> Option<Cron> {
+    fn in_years_from(&self, year: i32) -> Option<Cron> {
         let parser = CronParser::builder().seconds(Seconds::Required).year(Year::Required).build();
         let last = (year + YEARS_MAX).min(croner::YEAR_UPPER_LIMIT);
         parser.parse(&format!("{} {year}-{last}", self.0)).ok()
@@ -73,7 +73,7 @@ impl Recurrence {
             }
             Self::Cron(fields, zone) => {
                 let after = after.with_timezone(zone);
-                let next = fields.from_year(after.year())?.find_next_occurrence(&after, false).ok()?;
+                let next = fields.in_years_from(after.year())?.find_next_occurrence(&after, false).ok()?;
                 Some(next.to_utc())
             }
         }
