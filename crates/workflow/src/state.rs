@@ -169,6 +169,11 @@ impl State {
         }
     }
 
+    /// Whether it may take only so long: then it has a timer of its own, which nothing but the end of its log clears.
+    pub fn is_timed(&self) -> bool {
+        self.course().is_some_and(|course| course.due.is_some())
+    }
+
     /// Whether nobody has been asked for anything that the run still waits for: it waits for its time, or for a word from
     /// outside.
     pub fn is_asleep(&self) -> bool {

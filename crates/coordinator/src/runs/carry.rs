@@ -60,7 +60,7 @@ impl Carrier<'_> {
             Order::Ask { .. } => self.ask(&command).await,
             Order::Withdraw { step, item, target } => self.withdraw(&step, item, &target).await,
             Order::SetTimer { timer, due } => self.set_timer(&timer, due).await,
-            Order::ClearTimer { timer } => removal::remove_timer(self, &RunFact::Timer(timer)).await,
+            Order::ClearTimer { timer } => removal::remove_timer(self, timer).await,
             Order::Emit { step, topic, data } => self.emit(&step, &topic, &data).await,
             Order::End(_) => Ok(()),
         }

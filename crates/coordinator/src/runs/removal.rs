@@ -10,6 +10,7 @@ use protocol::{
     LoggedFact, RunFact, RunId,
     subject::{self, filter},
 };
+use workflow::fact::TimerName;
 
 use super::{carry::Carrier, means::Means};
 
@@ -19,23 +20,23 @@ const ONE_BY_ONE_MAX: usize = 64;
 /// Deletes that wait for their answers at once.
 const AT_ONCE: usize = 16;
 
-/// Removes a run's log up to its last fact.
+/// Removes a run's log up to its last fact. What comes after it, or was missed, is delivered as a fact of a run that is over.
 ///
 /// # Errors
 /// `Fenced`, or what passes by itself.
 pub(super) async fn remove(carrier: &Carrier<'_>) -> Result<(), Error> {
-    let (means, log) = (carrier.means, carrier.log);
-    let (post, run, through) = (&means.post, log.state.run(), log.state.last_sequence());
-    if log.facts.len() <= ONE_BY_ONE_MAX {
-        one_by_one(carrier, &log.facts).await?;
-        // Timers that have not fired are not among what was folded.
-        let filter = filter::run_log(post.namespace(), Some(log.partition), run);
-        if !post.reader.has(&post.names.runs, &filter).await? {
-            return Ok(());
-        }
+    let log = carrier.log;
+    // What nobody can read is in the log, and not among what was folded.
+    let is_unreadable = |fact: &LoggedFact| matches!(RunFact::parse(&fact.name), Some(RunFact::Unreadable(_)));
+    if log.facts.len() > ONE_BY_ONE_MAX || log.facts.iter().any(is_unreadable) {
+        carrier.check()?;
+        return purge(carrier.means, log.state.run(), Some(log.partition), log.state.last_sequence()).await;
     }
-    carrier.check()?;
-    purge(means, run, Some(log.partition), through).await
+    one_by_one(carrier, &log.facts).await?;
+    if log.state.is_timed() {
+        remove_timer(carrier, TimerName::Run).await?;
+    }
+    Ok(())
 }
 
 /// The first fact goes first: what is there without it is no run, and is removed by whoever finds it. So it is never folded to
@@ -62,9 +63,10 @@ async fn delete(carrier: &Carrier<'_>, sequence: u64) -> Result<(), Error> {
 ///
 /// # Errors
 /// `Fenced`, or what passes by itself.
-pub(super) async fn remove_timer(carrier: &Carrier<'_>, timer: &RunFact) -> Result<(), Error> {
+pub(super) async fn remove_timer(carrier: &Carrier<'_>, timer: TimerName) -> Result<(), Error> {
     let (post, log) = (&carrier.means.post, carrier.log);
-    let place = subject::stored_run_fact(post.namespace(), Some(log.partition), log.state.run(), timer);
+    let fact = RunFact::Timer(timer);
+    let place = subject::stored_run_fact(post.namespace(), Some(log.partition), log.state.run(), &fact);
     match post.reader.last_sequence_at_leader(&post.names.runs, &place).await? {
         Some((sequence, _)) => delete(carrier, sequence).await,
         None => Ok(()),
