@@ -38,6 +38,46 @@ async fn a_run_of_three_steps_ends_with_its_outcome_and_leaves_nothing() -> Resu
     Ok(())
 }
 
+/// Where many facts are alive, logs are removed fact by fact, and not by a purge.
+#[tokio::test(flavor = "multi_thread")]
+async fn among_many_facts_a_run_that_ends_leaves_nothing_either() -> Result<()> {
+    const OTHERS: u64 = 2_500;
+    let site = Site::start().await?;
+    let three = site.apply(&three_steps()).await?;
+    let timed = json!({
+        "workflow": "timed", "version": "1.0.0", "timeout": "1h",
+        "steps": {
+            "nap": { "wait": "300ms" },
+            "gate": { "needs": ["nap"], "signal": "go", "timeout": "1h", "otherwise": 0 },
+            "last": { "needs": ["gate"], "call": "work", "with": { "give": "done" } },
+        },
+        "output": "${ steps.last.output }",
+    });
+    let timed = site.apply(&timed).await?;
+    for number in 0..OTHERS {
+        site.publisher.publish(&broker::Outgoing::new(format!("fleet.run.others.signal.s{number}"), "1")).await?;
+    }
+    let _coordinator = site.coordinate().await?;
+    let client = &site.fleet.client;
+    let plain = client.start(&three, &json!({ "n": 1, "ms": 0 })).submit().await?;
+    let waits = client.start(&timed, &Value::Null).submit().await?;
+    site.has_fact(waits.run(), "timer.gate~0").await;
+    client.signal(waits.run(), &protocol::StepName::parse("go")?, &1, None).await?;
+    for started in [plain, waits] {
+        let outcome = started.outcome(BOUND).await?;
+        assert_eq!(outcome.status, Status::Completed, "{outcome:?}");
+    }
+    // What is left of a log without its first fact is no run that goes on: a coordinator died while it removed it.
+    raw::publish(&site.fleet, "fleet.outcome.half", &[("Sortie-Status", "completed")], "3").await?;
+    raw::publish(&site.fleet, "fleet.run.half.step.a.0.outcome", &[("Sortie-Status", "completed")], "1").await?;
+    until("it is removed", BOUND, || async {
+        let state = broker::topology::stream_state(&site.fleet.connection, &site.names.runs).await.ok()?;
+        (state.messages == OTHERS).then_some(())
+    })
+    .await;
+    Ok(())
+}
+
 /// A coordinator that is killed between the two leaves an outcome and a log.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_whose_outcome_is_stored_still_tells_that_it_ended_and_is_removed() -> Result<()> {

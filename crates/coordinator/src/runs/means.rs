@@ -7,15 +7,15 @@ use bytes::Bytes;
 use protocol::WorkflowName;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{fence::Term, programs::Programs};
+use super::{fence::Term, programs::Programs, removal::Crowd};
 use crate::post::Post;
 
 /// How often, and how far apart, an object is asked for that a replica may not have yet.
 const OBJECT_TRIES: u32 = 5;
 const OBJECT_WAIT: Duration = Duration::from_millis(100);
 
-/// Turns of runs that are taken at once. Beyond some thousands of purges and looks that wait the server answers none of them in
-/// time, and each is asked again: 20,000 runs that woke at one moment did not end for that.
+/// Turns of runs that are taken at once. Beyond some thousands of questions that wait the server answers none of them in time, and
+/// each is asked again: 20,000 runs that woke at one moment did not end for that.
 const TURNS_AT_ONCE: usize = 256;
 
 /// Logs that are read at once: whoever takes partitions over reads many.
@@ -29,6 +29,7 @@ pub(super) struct Means {
     pub(super) loads: Semaphore,
     pub(super) turns: Semaphore,
     pub(super) programs: Programs,
+    pub(super) crowd: Crowd,
     /// Places that were given back while somebody waits.
     pub(super) vacant: mpsc::Sender<Vacant>,
 }
@@ -49,6 +50,7 @@ impl Means {
             loads: Semaphore::new(LOADS_AT_ONCE),
             turns: Semaphore::new(TURNS_AT_ONCE),
             programs: Programs::default(),
+            crowd: Crowd::default(),
             vacant,
         }
     }
