@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Delivery, Error};
+use broker::{Delivery, Error, topology};
 use protocol::{RequestId, RunFact, RunId, Subject, header, run::StoredFact, subject::filter};
 
 use super::{
@@ -130,8 +130,7 @@ impl Turn {
             }
             tracing::debug!(run = %self.run, "a fact was missed, the log is read again");
         }
-        if self.is_sure
-            && let Some(mut log) = self.begun().await?
+        if let Some(mut log) = self.begun().await?
             && self.fold_into(&mut log).await?
         {
             self.log = Some(log);
@@ -153,17 +152,25 @@ impl Turn {
         told.min()
     }
 
-    /// The log of a run of which nothing is known but its first fact, where that says that nothing was before it. Delivered for
-    /// the second time it says nothing of what has come since.
+    /// The log of a run of which nothing is known but its first fact, where that is all there is. It says so itself, but not when
+    /// it is delivered for the second time, nor of what was on its way when it was stored: then the broker counts.
     async fn begun(&self) -> Result<Option<Log>, Error> {
-        let Some(first) = self.events.first() else { return Ok(None) };
-        let is_first = self.is_first(first)
-            && first.message.headers.get(header::LOG_WAS_EMPTY) == Some("true")
-            && first.delivered == 1;
-        match is_first {
-            true => Log::begin(&self.means, &self.run, self.partition, first).await.map(Some),
-            false => Ok(None),
+        let [first, others @ ..] = &self.events[..] else { return Ok(None) };
+        if !self.is_first(first) {
+            return Ok(None);
         }
+        let says_so = first.delivered == 1 && first.message.headers.get(header::LOG_WAS_EMPTY) == Some("true");
+        if (self.is_sure && says_so) || (others.is_empty() && self.is_alone(first).await?) {
+            return Log::begin(&self.means, &self.run, self.partition, first).await.map(Some);
+        }
+        Ok(None)
+    }
+
+    async fn is_alone(&self, first: &Delivery) -> Result<bool, Error> {
+        let post = &self.means.post;
+        let filter = filter::run_log(post.namespace(), Some(self.partition), &self.run);
+        let counts = topology::subject_counts(&post.connection, &post.names.runs, &filter).await?;
+        Ok(counts.len() == 1 && counts.get(&first.message.subject) == Some(&1))
     }
 
     async fn fold_into(&self, log: &mut Log) -> Result<bool, Error> {
