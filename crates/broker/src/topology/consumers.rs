@@ -5,7 +5,7 @@ use protocol::{
     time::{self, Timestamp},
     topology::{self, Consumer, Drift},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::config;
@@ -210,21 +210,23 @@ fn state_of(info: ConsumerInfo) -> ConsumerState {
 /// # Errors
 /// What the API says.
 pub async fn consumer_names(connection: &Connection, stream: &str) -> Result<Vec<String>, Error> {
+    listed(connection, &format!("CONSUMER.NAMES.{stream}")).await
+}
+
+/// All that the API tells of a stream's consumers, answer by answer.
+pub(super) async fn listed<T: DeserializeOwned>(connection: &Connection, what: &str) -> Result<Vec<T>, Error> {
     #[derive(Deserialize)]
-    struct Names {
+    struct List<T> {
         total: usize,
-        consumers: Option<Vec<String>>,
+        consumers: Option<Vec<T>>,
     }
     let mut all = Vec::new();
     loop {
-        let question = json!({ "offset": all.len() });
-        let names: Names = api::ask(connection, &format!("CONSUMER.NAMES.{stream}"), &question).await?;
-        let some = names.consumers.unwrap_or_default();
-        if some.is_empty() {
-            return Ok(all);
-        }
+        let list: List<T> = api::ask(connection, what, &json!({ "offset": all.len() })).await?;
+        let some = list.consumers.unwrap_or_default();
+        let is_end = some.is_empty();
         all.extend(some);
-        if all.len() >= names.total {
+        if is_end || all.len() >= list.total {
             return Ok(all);
         }
     }

@@ -12,7 +12,7 @@ use protocol::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{config, persist_within};
+use super::{config, consumers::listed, persist_within};
 use crate::{
     Connection, api,
     error::{Error, Kind},
@@ -337,22 +337,8 @@ pub async fn stored_streams(connection: &Connection) -> Result<Vec<(String, u64)
 /// # Errors
 /// What the API says.
 pub async fn consumers(connection: &Connection, stream: &str) -> Result<Vec<ConsumerFacts>, Error> {
-    #[derive(Deserialize)]
-    struct List {
-        total: usize,
-        consumers: Option<Vec<ConsumerAnswer>>,
-    }
-    let mut all = Vec::new();
-    loop {
-        let question = json!({ "offset": all.len() });
-        let list: List = api::ask(connection, &format!("CONSUMER.LIST.{stream}"), &question).await?;
-        let some = list.consumers.unwrap_or_default();
-        let is_end = some.is_empty();
-        all.extend(some.into_iter().map(consumer));
-        if is_end || all.len() >= list.total {
-            return Ok(all);
-        }
-    }
+    let answers: Vec<ConsumerAnswer> = listed(connection, &format!("CONSUMER.LIST.{stream}")).await?;
+    Ok(answers.into_iter().map(consumer).collect())
 }
 
 /// Subjects of a stream that hold more than one message.
