@@ -14,11 +14,11 @@ use worker::{Context, Failure};
 
 use crate::bystander::{PATIENCE, found, gone, remedy, repair, seen, sortie, start};
 
+const FIRES: &str = "FLEET_REQUESTS/coordinator_fires";
+
 async fn echo(_ctx: Context, input: Value) -> Result<Value, Failure> {
     Ok(input)
 }
-
-const FIRES: &str = "FLEET_REQUESTS/coordinator_fires";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_of_coordinators_that_is_paused_different_or_missing() -> Result<()> {
