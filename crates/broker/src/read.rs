@@ -199,9 +199,13 @@ impl Reader {
     /// read its files. The leader's index of subjects says it.
     ///
     /// # Errors
-    /// `TimedOut`, `NoResponders` when there is no leader.
+    /// `TimedOut`, `NoResponders` when there is no leader, or no stream.
     pub async fn has(&self, stream: &str, filter: &str) -> Result<bool, Error> {
-        Ok(!topology::subject_counts(&self.connection, stream, filter).await?.is_empty())
+        match topology::subject_counts(&self.connection, stream, filter).await {
+            Ok(counts) => Ok(!counts.is_empty()),
+            Err(error) if error.kind() == Kind::NotFound => Err(Error::new(Kind::NoResponders, error.to_string())),
+            Err(error) => Err(error),
+        }
     }
 
     /// The last message of a subject, from the leader: the certain answer on a replicated stream.
