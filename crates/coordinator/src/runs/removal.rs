@@ -13,7 +13,7 @@ use protocol::{
     subject::{self, filter},
 };
 use tokio::sync::Mutex;
-use workflow::fact::TimerName;
+use workflow::{command::Order, fact::TimerName};
 
 use super::{carry::Carrier, means::Means};
 
@@ -62,10 +62,15 @@ pub(super) async fn remove(carrier: &Carrier<'_>) -> Result<(), Error> {
     let is_known = log.facts.len() <= ONE_BY_ONE_MAX && !log.facts.iter().any(is_unreadable);
     if is_known && means.crowd.is_large(means).await? {
         one_by_one(carrier, &log.facts).await?;
-        return match log.state.is_timed() {
-            true => remove_timer(carrier, TimerName::Run).await,
-            false => Ok(()),
-        };
+        let own = log.state.is_timed().then_some(TimerName::Run);
+        let open = log.state.commands_since(0).into_iter().filter_map(|command| match command.order {
+            Order::SetTimer { timer, .. } => Some(timer),
+            _ => None,
+        });
+        for timer in open.chain(own) {
+            remove_timer(carrier, timer).await?;
+        }
+        return Ok(());
     }
     carrier.check()?;
     purge(means, log.state.run(), Some(log.partition), log.state.last_sequence()).await
