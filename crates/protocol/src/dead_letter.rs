@@ -70,7 +70,11 @@ impl DeadLetter {
         for name in KEPT {
             // A header that was refused stays out: it is told in the failure, and could not be stored again.
             if let Some(value) = original.get(name).filter(|value| value.len() <= limits::ID_BYTES_MAX) {
-                headers.set(name, value);
+                let mut alone = Headers::new();
+                alone.set(name, value);
+                if alone.check().is_ok() {
+                    headers.set(name, value);
+                }
             }
         }
         headers.set(header::REQUEST_ID, self.id.as_str());
@@ -192,7 +196,9 @@ mod tests {
         let mut original = Headers::new();
         original.set("X-Tenant", "blue");
         original.set("Nats-Schedule", "@at x");
+        original.set(header::RETRY_OF, "order-\r16");
         let headers = letter.headers(&original);
+        assert_eq!((headers.check(), headers.get(header::RETRY_OF)), (Ok(()), None));
         assert!(headers.size() < limits::HEADERS_BYTES_MAX);
         assert_eq!((headers.get("X-Tenant"), headers.get("Nats-Schedule")), (Some("blue"), None));
         let read = DeadLetter::read(&headers).unwrap();
