@@ -114,7 +114,7 @@ async fn left(fleet: &Fleet) -> Result<Vec<String>> {
 pub(crate) async fn consumers(fleet: &Fleet) -> Result<String> {
     let names = Names::of(&fleet.namespace);
     let mut told = Vec::new();
-    for stream in [&names.requests, &names.unique] {
+    for stream in [&names.requests, &names.unique, &names.runs] {
         let list = raw::api(fleet, &format!("CONSUMER.LIST.{stream}"), &serde_json::Value::Null).await?;
         for info in list["consumers"].as_array().into_iter().flatten() {
             told.push(format!(
