@@ -76,7 +76,7 @@ async fn begun_before(lone: Lane, backlog: Lane) -> Result<usize> {
 async fn one_urgent_request_overtakes_a_backlog() -> Result<()> {
     let before = begun_before(Lane::Urgent, Lane::Normal).await?;
     // In its turn it would be behind all that is left of forty. How many begin while it crosses depends on the machine.
-    assert!(before <= 10, "{before} of the normal lane came first");
+    assert!(before <= 20, "{before} of the normal lane came first");
     Ok(())
 }
 
