@@ -1,6 +1,8 @@
 //! A server that has no files left to open: what it cannot read is not taken for what is not there.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::time::Duration;
+
 use anyhow::Result;
 use broker::{Kind, Outgoing, PayloadStore, Publisher, Reader};
 use protocol::topology::Names;
@@ -16,14 +18,15 @@ async fn what_a_server_without_files_cannot_read_is_not_taken_for_gone() -> Resu
     let name = payloads.put(b"a large body").await?;
 
     let reader = Reader::new(&fleet.connection);
-    let mut tries = 0..10;
+    let mut tries = 1..=10;
     let files = loop {
-        tries.next().expect("a read that the server cannot do");
+        let tried = tries.next().expect("a read that the server cannot do");
         // What it wrote it still has in memory; started again, it has only its index.
         fleet.server().restart().await?;
         until("the broker is back", PATIENCE, || async { reader.has(stream, subject).await.ok() }).await;
+        // A file that it closes meanwhile, as it does for a while after its start, makes room for another.
+        tokio::time::sleep(tried * Duration::from_millis(200)).await;
         let files = Files::exhaust(fleet.server().pid().expect("it runs"), 0)?;
-        // A file that it closes meanwhile makes room for another.
         if let Ok(None) = reader.last(stream, subject).await {
             break files;
         }
