@@ -15,11 +15,11 @@ use crate::{
 };
 
 const SERVER: &str = "server without files";
+const OTHERS: &str = "agent or coordinator without files";
 
 /// What a server says of a stream that it could not write to. From then on that stream takes nothing, and answers nobody, until
 /// the server is started again (2.15.1).
 const GIVEN_UP: &str = "critical write error";
-const OTHERS: &str = "agent or coordinator without files";
 
 pub(crate) async fn run(trial: Trial) -> Result<Row> {
     let fleet = Fleet::start().await?;

@@ -119,7 +119,8 @@ impl Command {
     /// # Errors
     /// - `invalid_input`: an argument cannot be made of the input. Not retried.
     /// - `command_not_found`: program or directory is not there, or may not be used. Not retried.
-    /// - `resources_exhausted`: it cannot be started for want of files, processes or memory. Put off by [`EXHAUSTED_FOR`], burning no attempt.
+    /// - `resources_exhausted`: it cannot be started for want of files, processes or memory. Put off by [`EXHAUSTED_FOR`],
+    ///   burning no attempt.
     /// - `command_failed`: an exit code other than 0; retried unless the definition says `give_up`.
     /// - `command_killed`: a signal ended it. Retried.
     /// - `result_too_large`: more on stdout than the bound. Not retried.
