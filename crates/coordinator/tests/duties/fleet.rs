@@ -160,8 +160,9 @@ impl Fleet {
     /// The data of the last event on a topic, and how many there are.
     pub(crate) async fn event(&self, topic: &str) -> Option<(serde_json::Value, u64)> {
         let subject = format!("fleet.event.{topic}");
-        let found = self.reader.last(&self.names.events, &subject).await.unwrap()?;
+        // Counted first: the last event is then at least as new as the count says.
         let count = self.count(&self.names.events, &subject).await;
+        let found = self.reader.last(&self.names.events, &subject).await.unwrap()?;
         Some((serde_json::from_slice(&found.body).unwrap(), count))
     }
 
