@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use self::{flags::Flags, report::Report, trial::Trial};
 
 /// Every trial: its name, which a filter may name, and what it does. They run in this order, one after the other.
-const TRIALS: [(&str, trial::Run); 18] = [
+const TRIALS: [(&str, trial::Run); 19] = [
     ("kills", |trial| Box::pin(kills::run(trial))),
     ("frozen", |trial| Box::pin(frozen::run(trial))),
     ("network", |trial| Box::pin(network::run(trial))),
@@ -45,6 +45,7 @@ const TRIALS: [(&str, trial::Run); 18] = [
     ("disk-slow", |trial| Box::pin(disk::slow(trial))),
     ("files", |trial| Box::pin(files::run(trial))),
     ("leaders", |trial| Box::pin(three::leaders(trial))),
+    ("elections", |trial| Box::pin(three::elections(trial))),
     ("stopped", |trial| Box::pin(three::stopped(trial))),
     ("rolling", |trial| Box::pin(three::rolling(trial))),
     ("partition", |trial| Box::pin(partition::run(trial))),

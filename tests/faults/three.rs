@@ -1,5 +1,5 @@
-//! Three servers, everything stored three times: the one that leads is killed, one stands still for long, all are started
-//! again one after the other.
+//! Three servers, everything stored three times: the one that leads is killed or gives that up, one stands still for long, all
+//! are started again one after the other.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use broker::topology;
 use protocol::topology::Names;
 use rand::seq::IndexedRandom;
-use sortie_tests::{Fleet, until_some};
+use serde_json::Value;
+use sortie_tests::{Fleet, raw, until_some};
 
 use crate::{crew, fire::Fire, report::Row, trial::Trial};
 
@@ -21,6 +22,7 @@ const WAITED: usize = 4;
 const LONG: Duration = Duration::from_secs(60);
 
 const LEADER: &str = "leaders killed";
+const GIVEN_UP: &str = "leads of consumers given up";
 const STOPPED: &str = "servers stopped";
 const STARTED: &str = "servers started again";
 
@@ -36,6 +38,26 @@ pub(crate) async fn leaders(trial: Trial) -> Result<Row> {
         fire.fleet.cluster().server_mut(member).restart().await?;
         whole(&mut fire).await?;
         if !fire.burns() {
+            return fire.prove().await;
+        }
+    }
+}
+
+/// Whoever leads the consumers of a stream gives that up, and is often chosen again. Nobody dies, so it happens many times.
+pub(crate) async fn elections(trial: Trial) -> Result<Row> {
+    let mut fire = light(trial).await?;
+    let names = Names::of(&fire.fleet.namespace);
+    loop {
+        fire.pause(Duration::from_millis(200)..Duration::from_millis(600)).await;
+        let stream = [&names.requests, &names.unique, &names.runs].choose(&mut fire.dice).copied();
+        let stream = stream.context("there are streams")?;
+        for consumer in topology::consumer_names(&fire.fleet.connection, stream).await? {
+            fire.strike(GIVEN_UP);
+            // One that has no leader at the moment has none that could.
+            let _ = raw::api(&fire.fleet, &format!("CONSUMER.LEADER.STEPDOWN.{stream}.{consumer}"), &Value::Null).await;
+        }
+        if !fire.burns() {
+            fire.recovered(GIVEN_UP).await?;
             return fire.prove().await;
         }
     }

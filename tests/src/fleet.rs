@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use broker::{Connection, Options, task, topology};
+use broker::{Connection, Options, Reader, task, topology};
 use client::Client;
 use embedded::{Cluster, Config, Server};
 use process::Shutdown;
-use protocol::{Capability, Namespace, topology::Settings};
+use protocol::{
+    Capability, Namespace, RunId,
+    topology::{Names, Settings},
+};
 use worker::{Builder, Worker};
+
+use crate::{PATIENCE, until};
 
 /// Where the broker is.
 #[derive(Debug)]
@@ -177,6 +182,16 @@ impl Fleet {
             answered.await.unwrap_or_else(|_| panic!("the worker panicked"))
         });
         self.ready(RunningWorker { shutdown, ended }, &capability, before).await
+    }
+
+    /// Waits until a run has set a timer: `run`, or `<step>~<n>`.
+    ///
+    /// # Panics
+    /// When it has not within a minute.
+    pub async fn has_timer(&self, run: &RunId, timer: &str) {
+        let (stream, place) = (Names::of(&self.namespace).runs, format!("{}.timer.{run}.{timer}", self.namespace));
+        let reader = Reader::new(&self.connection);
+        until(&place, 3 * PATIENCE, || async { reader.last(&stream, &place).await.ok()?.map(|_| ()) }).await;
     }
 
     async fn ready(&self, running: RunningWorker, capability: &Capability, before: usize) -> Result<RunningWorker> {

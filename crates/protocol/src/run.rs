@@ -25,7 +25,7 @@ const SUB_RUN_DIGITS: usize = 22;
 pub enum RunFact {
     /// It began: `started`.
     Started,
-    /// A schedule that has not fired yet: `timer.<t>`.
+    /// A timer was set: `timer.<t>`, in a log of before timers had a place of their own.
     Timer(RunTimer),
     /// A timer came due: `timer.<t>.fired`.
     TimerFired(RunTimer),
@@ -147,11 +147,6 @@ impl StoredFact {
         let (run, name) = rest.split_once('.')?;
         Some(Self { partition: partition.parse().ok()?, run: RunId::parse(run).ok()?, name: name.to_owned() })
     }
-
-    /// The subject under which it was published: under the stored one it would get another partition in front.
-    pub fn published(&self, namespace: &Namespace) -> String {
-        format!("{namespace}.run.{}.{}", self.run, self.name)
-    }
 }
 
 /// The run that a step starts: whoever carries the step's request out again starts the same one.
@@ -220,7 +215,6 @@ mod tests {
         let fleet = Namespace::default();
         let found = StoredFact::parse(&fleet, "fleet.run.12.order-1.step.a.0.outcome").unwrap();
         assert_eq!((found.partition, found.run.as_str(), found.name.as_str()), (12, "order-1", "step.a.0.outcome"));
-        assert_eq!(found.published(&fleet), "fleet.run.order-1.step.a.0.outcome");
         for none in ["fleet.run.12.order-1", "fleet.run.x.order-1.started", "other.run.1.a.started", "fleet.request.a"]
         {
             assert_eq!(StoredFact::parse(&fleet, none), None, "{none}");

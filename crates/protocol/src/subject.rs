@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Capability, CronName, InstanceId, Kind, Namespace, Operator, Origin, RequestId, RunFact, RunId, StepName,
+    Capability, CronName, InstanceId, Kind, Namespace, Operator, Origin, RequestId, RunFact, RunId, RunTimer, StepName,
     UniqueKey, WorkflowName,
 };
 
@@ -106,6 +106,13 @@ pub enum Subject {
         run: RunId,
         /// The fact.
         fact: RunFact,
+    },
+    /// A schedule that fires a fact of a run: `timer.<run>.<t>`, at `run.<run>.timer.<t>.fired`.
+    Timer {
+        /// The run.
+        run: RunId,
+        /// Which one of it.
+        timer: RunTimer,
     },
     /// `dead.<capability>.<id>`.
     Dead {
@@ -209,6 +216,7 @@ impl Subject {
             Self::Told(id) => format!("{namespace}.told.{id}"),
             Self::StepOutcome { run, step, item } => format!("{namespace}.run.{run}.step.{step}.{item}.outcome"),
             Self::Run { run, fact } => format!("{namespace}.run.{run}.{fact}"),
+            Self::Timer { run, timer } => format!("{namespace}.timer.{run}.{timer}"),
             Self::Dead { capability, id } => format!("{namespace}.dead.{capability}.{id}"),
             Self::Replayed { capability, id, request } => format!("{namespace}.replayed.{capability}.{id}.{request}"),
             Self::Progress(id) => format!("{namespace}.progress.{id}"),
@@ -243,6 +251,7 @@ impl Subject {
             ["run", run, fact @ ..] => {
                 Some(Self::Run { run: RunId::parse(run).ok()?, fact: RunFact::parse(&fact.join("."))? })
             }
+            ["timer", run, timer] => Some(Self::Timer { run: RunId::parse(run).ok()?, timer: RunTimer::parse(timer)? }),
             ["dead", capability, text] => {
                 Some(Self::Dead { capability: Capability::parse(capability).ok()?, id: id(text)? })
             }
@@ -325,7 +334,7 @@ pub mod filter {
 
     /// The timers of all runs that have not fired.
     pub fn run_timers(namespace: &Namespace) -> String {
-        format!("{namespace}.run.*.*.timer.*")
+        format!("{namespace}.timer.*.*")
     }
 
     /// Every fact that may come before its run has started, or after it has ended.

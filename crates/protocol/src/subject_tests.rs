@@ -6,15 +6,18 @@ use crate::RunTimer;
 const ID: &str = "[a-zA-Z_][a-zA-Z0-9_~-]{0,40}";
 const SLUG: &str = "[a-z][a-z0-9-]{0,20}";
 
+fn any_timer(step: impl Strategy<Value = StepName>) -> impl Strategy<Value = RunTimer> {
+    let timer = (step, any::<u64>()).prop_map(|(step, item)| RunTimer::Step { step, item });
+    prop_oneof![Just(RunTimer::Run), timer]
+}
+
 fn any_fact(step: impl Strategy<Value = StepName> + Clone) -> impl Strategy<Value = RunFact> {
-    let timer = (step.clone(), any::<u64>()).prop_map(|(step, item)| RunTimer::Step { step, item });
-    let timer = prop_oneof![Just(RunTimer::Run), timer];
     prop_oneof![
         prop::sample::select(vec![RunFact::Started, RunFact::Cancel, RunFact::Pause, RunFact::Resume]),
-        step.prop_map(RunFact::Signal),
         any::<u64>().prop_map(RunFact::Unreadable),
-        timer.clone().prop_map(RunFact::Timer),
-        timer.prop_map(RunFact::TimerFired),
+        any_timer(step.clone()).prop_map(RunFact::Timer),
+        any_timer(step.clone()).prop_map(RunFact::TimerFired),
+        step.prop_map(RunFact::Signal),
     ]
 }
 
@@ -47,7 +50,8 @@ fn any_subject() -> impl Strategy<Value = Subject> {
             step,
             item
         }),
-        (run, any_fact(step)).prop_map(|(run, fact)| Subject::Run { run, fact }),
+        (run.clone(), any_fact(step.clone())).prop_map(|(run, fact)| Subject::Run { run, fact }),
+        (run, any_timer(step)).prop_map(|(run, timer)| Subject::Timer { run, timer }),
         (any::<bool>(), verb)
             .prop_map(|(all, verb)| Subject::Control { instance: (!all).then(InstanceId::generate), verb }),
         SLUG.prop_map(|text: String| Subject::Log {

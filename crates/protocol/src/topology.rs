@@ -141,7 +141,13 @@ pub fn streams(namespace: &Namespace, settings: &Settings) -> Vec<Stream> {
                 source: format!("{namespace}.run.*.>"),
                 destination: format!("{namespace}.run.{{{{partition({RUN_PARTITIONS},1)}}}}.{{{{wildcard(1)}}}}.>"),
             }),
-            ..new(&names.runs, "The logs of the runs that are alive", under("run.*.>"))
+            ..new(
+                &names.runs,
+                "The logs of the runs that are alive, and their timers",
+                // A schedule that is stored, or fires, takes out what lies at its subject, and the broker does that as a
+                // purge. No consumer may have timers under its filter: see `broker::topology::purge`.
+                ["run.*.>", "timer.*.*"].map(|tail| format!("{namespace}.{tail}")).to_vec(),
+            )
         },
         Stream { max_age: Some(settings.events_kept), ..new(&names.events, "What happened", under("event.>")) },
         Stream {

@@ -39,6 +39,7 @@ fn subjects() -> Vec<Subject> {
         Subject::Outcome(id.clone()),
         Subject::Told(id.clone()),
         Subject::StepOutcome { run: RunId::parse("r").unwrap(), step: StepName::parse("s").unwrap(), item: 0 },
+        Subject::Timer { run: RunId::parse("r").unwrap(), timer: RunTimer::Run },
         Subject::Dead { capability: capability.clone(), id: id.clone() },
         Subject::Replayed { capability: capability.clone(), id: id.clone(), request: id.clone() },
         Subject::Progress(id),
@@ -46,7 +47,6 @@ fn subjects() -> Vec<Subject> {
     ];
     let facts = [
         RunFact::Started,
-        RunFact::Timer(RunTimer::Run),
         RunFact::TimerFired(RunTimer::Run),
         RunFact::Signal(StepName::parse("s").unwrap()),
         RunFact::Cancel,
@@ -74,7 +74,8 @@ fn is_listed(subject: &Subject) -> bool {
         | Outcome(_)
         | Told(_)
         | StepOutcome { .. }
-        | Run { .. } => true,
+        | Run { .. }
+        | Timer { .. } => true,
         Dead { .. } | Replayed { .. } | Progress(_) | Control { .. } | Log { .. } => true,
     }
 }

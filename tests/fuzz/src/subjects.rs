@@ -30,7 +30,7 @@ fn subject(line: &str) {
             assert_eq!(subject.render(&namespace), line);
         }
         if let Some(stored) = StoredFact::parse(&namespace, line) {
-            let published = stored.published(&namespace);
+            let published = format!("{namespace}.run.{}.{}", stored.run, stored.name);
             if let Some(fact) = RunFact::parse(&stored.name) {
                 let run = stored.run.clone();
                 assert_eq!(Subject::parse(&namespace, &published), Some(Subject::Run { run, fact }));

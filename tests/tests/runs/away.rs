@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use client::StartedRun;
 use nix::sys::signal::Signal;
 use protocol::{RequestId, RunId, Status, WorkflowName, codes, run::sub_run_of, subject::filter};
 use serde_json::{Value, json};
@@ -84,7 +83,7 @@ fn bounded(name: &str, timeout: &str) -> Value {
 }
 
 /// Timers of `everything` that come due while nobody is there.
-const TIMERS: [&str; 3] = ["timer.nap~0", "timer.gate~0", "timer.turns~1"];
+const TIMERS: [&str; 3] = ["nap~0", "gate~0", "turns~1"];
 
 /// Has the broker forget ids after [`WINDOW`], as it would in two minutes.
 async fn shorten_window(site: &Site) -> Result<()> {
@@ -94,14 +93,6 @@ async fn shorten_window(site: &Site) -> Result<()> {
         raw::api(&site.fleet, &format!("STREAM.UPDATE.{stream}"), &config).await?;
     }
     Ok(())
-}
-
-async fn has_facts(site: &Site, started: &[StartedRun], names: &[&str], suffix: &str) {
-    for run in started {
-        for name in names {
-            site.has_fact(run.run(), &format!("{name}{suffix}")).await;
-        }
-    }
 }
 
 /// How often each fact is in the log of a run that is over.
@@ -133,9 +124,13 @@ async fn everybody_is_away(is_broker_killed: bool) -> Result<()> {
     let late = site.fleet.client.start(&bounded[0], &json!({})).submit().await?;
     let unwanted = site.fleet.client.start(&bounded[1], &json!({})).submit().await?;
     // All that is due while nobody is there has been asked for.
-    has_facts(&site, &started, &TIMERS, "").await;
-    site.has_fact(late.run(), "timer.run").await;
-    site.has_fact(unwanted.run(), "timer.run").await;
+    for run in &started {
+        for timer in TIMERS {
+            site.fleet.has_timer(run.run(), timer).await;
+        }
+    }
+    site.fleet.has_timer(late.run(), "run").await;
+    site.fleet.has_timer(unwanted.run(), "run").await;
     until("everything is begun", BOUND, || async {
         let begun = site.begun.all();
         let asked = ["ends~0", "goes_on~0", "each~0", "each~1", "limited~0", "again~0", "first~0", "first~1"];
@@ -168,10 +163,14 @@ async fn everybody_is_away(is_broker_killed: bool) -> Result<()> {
     site.fleet.client.signal(queued.run(), &"told".parse()?, &RUNS, None).await?;
 
     // It all comes with nobody there.
-    has_facts(&site, &started, &TIMERS, ".fired").await;
-    let ended = ["step.ends.0", "step.each.0", "step.each.1", "step.limited.0", "step.again.0", "step.first.0"];
-    has_facts(&site, &started, &ended, ".outcome").await;
+    let ended = ["ends.0", "each.0", "each.1", "limited.0", "again.0", "first.0"];
     for run in &started {
+        for timer in TIMERS {
+            site.has_fact(run.run(), &format!("timer.{timer}.fired")).await;
+        }
+        for step in ended {
+            site.has_fact(run.run(), &format!("step.{step}.outcome")).await;
+        }
         let request = RequestId::of_step(run.run(), &"under".parse()?, 0);
         site.has_fact(&sub_run_of(&request), "step.a.0.outcome").await;
     }

@@ -61,7 +61,7 @@ async fn among_many_facts_a_run_that_ends_leaves_nothing_either() -> Result<()> 
     let client = &site.fleet.client;
     let plain = client.start(&three, &json!({ "n": 1, "ms": 0 })).submit().await?;
     let waits = client.start(&timed, &Value::Null).submit().await?;
-    site.has_fact(waits.run(), "timer.gate~0").await;
+    site.fleet.has_timer(waits.run(), "gate~0").await;
     client.signal(waits.run(), &protocol::StepName::parse("go")?, &1, None).await?;
     for started in [plain, waits] {
         let outcome = started.outcome(BOUND).await?;

@@ -9,6 +9,7 @@ mod kills;
 mod large;
 mod limits;
 mod overdue;
+mod purges;
 mod refused;
 mod serves;
 mod site;

@@ -41,7 +41,7 @@ async fn a_signal_by_hand_lets_a_run_go_on() -> Result<()> {
     let _coordinator = site.coordinate().await?;
     let gate = site.apply(&gate("1h")).await?;
     let started = site.fleet.client.start(&gate, &json!({})).submit().await?;
-    site.has_fact(started.run(), "timer.ok~0").await;
+    site.fleet.has_timer(started.run(), "ok~0").await;
     raw::publish(&site.fleet, &format!("fleet.run.{}.signal.approve", started.run()), &[], "\"by hand\"").await?;
     assert_eq!(started.outcome(BOUND).await?.result::<String>().unwrap(), "by hand");
     site.is_empty().await;
@@ -54,7 +54,7 @@ async fn a_timer_fires_once_with_nobody_there_and_the_run_goes_on_when_somebody_
     let coordinator = site.coordinate().await?;
     let gate = site.apply(&gate("2s")).await?;
     let started = site.fleet.client.start(&gate, &json!({})).submit().await?;
-    site.has_fact(started.run(), "timer.ok~0").await;
+    site.fleet.has_timer(started.run(), "ok~0").await;
     let began = Instant::now();
     coordinator.handle().stop();
     assert!(coordinator.stopped().await);

@@ -134,15 +134,6 @@ impl Site {
         Ok(Over { outcome, facts: record.facts().iter().map(|fact| fact.name.clone()).collect() })
     }
 
-    /// Waits until a run's log has this fact.
-    pub(crate) async fn has_fact(&self, started: &StartedRun, name: &str) {
-        until(name, BOUND, || async {
-            let facts = self.fleet.client.run_facts(started.run(), 0).await.ok()?;
-            facts.iter().any(|fact| fact.name == name).then_some(())
-        })
-        .await;
-    }
-
     /// The lines of a file in the folder; none where it is not there.
     pub(crate) fn lines(&self, file: &str) -> Vec<String> {
         let text = fs::read_to_string(self.folder.path().join(file)).unwrap_or_default();

@@ -15,7 +15,7 @@ async fn a_manager_who_approves_in_time_is_all_it_takes() -> Result<()> {
     let expense = site.apply(&["expense.yaml"]).await?;
     let input = json!({ "employee": "ann", "cents": 4_200, "purpose": "a chair" });
     let started = site.start(&expense, "chair", &input).await?;
-    site.has_fact(&started, "timer.manager~0").await;
+    site.fleet.has_timer(started.run(), "manager~0").await;
     raw::publish(&site.fleet, "fleet.run.chair.signal.manager", &[], r#"{"approved":true,"by":"bob"}"#).await?;
     let over = site.over(started.run()).await?;
     assert_eq!(over.output(), json!({ "paid": true, "by": "bob" }));
@@ -31,7 +31,7 @@ async fn a_silent_manager_is_passed_over_and_the_director_decides() -> Result<()
     let expense = site.apply_hurried("expense.yaml", &[("timeout: 4h", "timeout: 1s")]).await?;
     let input = json!({ "employee": "ann", "cents": 4_200, "purpose": "a desk" });
     let started = site.start(&expense, "desk", &input).await?;
-    site.has_fact(&started, "timer.director~0").await;
+    site.fleet.has_timer(started.run(), "director~0").await;
     raw::publish(&site.fleet, "fleet.run.desk.signal.director", &[], r#"{"approved":false,"by":"eve"}"#).await?;
     let over = site.over(started.run()).await?;
     assert_eq!(over.output(), json!({ "paid": false, "by": "eve" }));
@@ -49,7 +49,7 @@ async fn a_build_is_looked_at_until_it_has_ended() -> Result<()> {
     let site = Site::with_commands("builds.agent.yaml", "stop-build", "BUILD_DIR").await?;
     let build = site.apply_hurried("build.yaml", &[("pause: 10s", "pause: 300ms")]).await?;
     let started = site.start(&build, "build-1", &json!({ "build": "main-42" })).await?;
-    site.has_fact(&started, "timer.watch~2").await;
+    site.fleet.has_timer(started.run(), "watch~2").await;
     fs::write(site.path().join("main-42/result"), "passed\n")?;
     let over = site.over(started.run()).await?;
     let looks = over.outcomes().iter().filter(|outcome| outcome.starts_with("watch.")).count();

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use workflow::{
     Payload, Plan,
-    fact::{Event, Fact, TimerName},
+    fact::{Event, Fact},
 };
 
 use super::survey::{Answer, Finding, instead};
@@ -28,10 +28,9 @@ pub(crate) const FILES_MAX: usize = 10_000;
 /// Between two looks at the log.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The step that asks about each file, the one that looks for secrets, and the one that waits for somebody.
+/// The step that asks about each file, and the one that looks for secrets.
 const EXAMINE: &str = "examine";
 const SECRETS: &str = "secrets";
-const GATE: &str = "gate";
 
 /// A run that goes on.
 #[derive(Debug)]
@@ -113,8 +112,10 @@ impl Audit {
             return Ok(Sight::Progress);
         }
         let events: Vec<Event> = facts.iter().map(|fact| event(fact, &fact.bytes())).collect();
-        let waits = events.iter().any(is_gate);
-        let secrets = if waits { self.secrets().await? } else { Vec::new() };
+        let looked = events.iter().find_map(has_looked);
+        let secrets = if looked == Some(true) { self.secrets().await? } else { Vec::new() };
+        // As the workflow's gate says.
+        let waits = looked.is_some_and(|could| !could || !secrets.is_empty());
         self.seen = facts.last().map_or(self.seen, |fact| fact.sequence);
         self.examined += events.iter().filter(|event| examined(event).is_some()).count();
         Ok(if waits { Sight::Waits(secrets) } else { Sight::Progress })
@@ -203,9 +204,12 @@ fn examined(event: &Event) -> Option<(&StepName, u64)> {
     }
 }
 
-/// A timer of the gate is set when it begins to wait.
-fn is_gate(event: &Event) -> bool {
-    matches!(event, Event::TimerSet(TimerName::Step { step, .. }) if step.as_str() == GATE)
+/// Whether somebody could look for secrets, if it tells that.
+fn has_looked(event: &Event) -> Option<bool> {
+    match event {
+        Event::StepEnded { step, outcome, .. } if step.as_str() == SECRETS => Some(outcome.status == Status::Completed),
+        _ => None,
+    }
 }
 
 fn answer(id: RequestId, item: u64, outcome: Outcome) -> Answer {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use broker::{Disposition, Error, Settled, StoredMessage, due_time, once_more};
 use chrono::TimeDelta;
 use futures_util::{TryStreamExt, stream};
-use protocol::{run::StoredFact, subject::filter, time::Timestamp};
+use protocol::{subject::filter, time::Timestamp};
 
 use crate::{duty::Duty, post::Post};
 
@@ -45,10 +45,7 @@ impl Overdue {
     }
 
     async fn fire(&self, schedule: StoredMessage) -> Result<(), Error> {
-        let mut outgoing = once_more(schedule);
-        if let Some(timer) = StoredFact::parse(self.post.namespace(), &outgoing.subject) {
-            outgoing.subject = timer.published(self.post.namespace());
-        }
+        let outgoing = once_more(schedule);
         match self.post.recorder.record(&outgoing).await {
             Ok(Settled::Stored(_)) => self.post.metrics.overdue.inc(),
             Ok(Settled::Superseded) => {}

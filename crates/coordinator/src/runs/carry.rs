@@ -200,7 +200,7 @@ impl Carrier<'_> {
 
 /// The schedule that is a run's timer.
 pub(super) fn timer(post: &Post, run: &RunId, timer: &TimerName, due: Timestamp) -> Outgoing {
-    let subject = |fact| Subject::Run { run: run.clone(), fact }.render(post.namespace());
-    let (place, target) = (subject(RunFact::Timer(timer.clone())), subject(RunFact::TimerFired(timer.clone())));
+    let place = Subject::Timer { run: run.clone(), timer: timer.clone() }.render(post.namespace());
+    let target = Subject::Run { run: run.clone(), fact: RunFact::TimerFired(timer.clone()) }.render(post.namespace());
     broker::scheduled_at(Outgoing::new(place, ""), due, &target)
 }

@@ -215,7 +215,7 @@ pub(super) async fn has_outcome(means: &Means, run: &RunId) -> Result<bool, Erro
     post.reader.has(&post.names.outcomes, &subject).await
 }
 
-/// Whether a fact needs no folding: a schedule that has not fired only tells that it is there.
+/// Whether a fact needs no folding: it only tells that a timer was set, in a log of before timers had a place of their own.
 pub(super) fn only_tells(name: &str) -> bool {
     matches!(RunFact::parse(name), Some(RunFact::Timer(_)))
 }

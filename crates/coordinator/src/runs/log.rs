@@ -282,7 +282,7 @@ async fn read(means: &Means, run: &RunId, partition: u8, through: u64) -> Result
             pages(means, &filter, false).await?
         };
         let reaches = messages.last().is_some_and(|last| last.sequence >= through);
-        if reaches && is_whole(means, &messages, &counted) {
+        if reaches && is_whole(&messages, &counted) {
             return Ok(Some(messages));
         }
         if !reaches && !post.reader.is_at_leader(stream, through).await? {
@@ -317,16 +317,13 @@ async fn pages(means: &Means, filter: &str, is_at_leader: bool) -> Result<Vec<St
     Ok(messages)
 }
 
-/// Whether all was read that the leader had counted in a log. Timers may have fired since, and what came since may be there.
-fn is_whole(means: &Means, messages: &[StoredMessage], counted: &Counted) -> bool {
+/// Whether all was read that the leader had counted in a log. What came since may be there too.
+fn is_whole(messages: &[StoredMessage], counted: &Counted) -> bool {
     let mut read = BTreeMap::<&str, u64>::new();
     for message in messages.iter().filter(|message| message.sequence <= counted.last_sequence) {
         *read.entry(&message.subject).or_default() += 1;
     }
-    counted.subjects.iter().all(|(subject, count)| {
-        read.get(subject.as_str()).is_some_and(|read| read >= count)
-            || matches!(fact_at(means, subject), Some(RunFact::Timer(_)))
-    })
+    counted.subjects.iter().all(|(subject, count)| read.get(subject.as_str()).is_some_and(|read| read >= count))
 }
 
 /// Deliveries in the order of their facts.

@@ -1,23 +1,20 @@
-//! How the log of a run goes that is over.
+//! How the log of a run goes that is over, and its timers before it.
 //!
 //! A purge makes the broker count anew what each consumer of the stream has before it, and look through the facts of all runs:
 //! 1.6 ms of it with 100,000 facts, less than 0.2 with some hundreds. A fact that is deleted by its sequence costs 0.04 ms,
-//! however many there are (2.15.1, 2026-11-22).
+//! however many there are (2.15.1, 2026-11-22). Where logs are replicated there is no choice: [`topology::purge`] says why.
 
 use std::time::{Duration, Instant};
 
-use broker::{Error, Kind, topology};
+use broker::{Error, topology};
 use futures_util::{TryStreamExt, stream};
-use protocol::{
-    LoggedFact, RunFact, RunId,
-    subject::{self, filter},
-};
+use protocol::{LoggedFact, RunFact, RunId, Subject, subject::filter};
 use tokio::sync::Mutex;
 use workflow::{command::Order, fact::TimerName};
 
 use super::{carry::Carrier, means::Means};
 
-/// The most facts that are deleted one by one.
+/// The most facts that are deleted one by one where a purge would do.
 const ONE_BY_ONE_MAX: usize = 64;
 
 /// Deletes that wait for their answers at once.
@@ -26,51 +23,59 @@ const AT_ONCE: usize = 16;
 /// Facts of all runs from which on a purge costs more than a delete for each fact of a run of three steps.
 const CROWDED: u64 = 2_000;
 
-/// How long it is taken for known how many there are.
+/// How long what was seen of the stream is taken for known.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 
-/// How many facts all runs have, as of a moment ago.
+/// How the stream of the logs stands, as of a moment ago.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
-    looked: Mutex<Option<(Instant, u64)>>,
+    looked: Mutex<Option<Seen>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    at: Instant,
+    is_replicated: bool,
+    /// Of all runs.
+    facts: u64,
 }
 
 impl Crowd {
-    async fn is_large(&self, means: &Means) -> Result<bool, Error> {
+    async fn see(&self, means: &Means) -> Result<Seen, Error> {
         let mut looked = self.looked.lock().await;
-        let known = looked.filter(|(at, _)| at.elapsed() < KNOWN_FOR);
-        let (at, facts) = match known {
-            Some(known) => known,
-            None => {
-                let state = topology::stream_state(&means.post.connection, &means.post.names.runs).await?;
-                (Instant::now(), state.messages)
-            }
-        };
-        *looked = Some((at, facts));
-        Ok(facts >= CROWDED)
+        if let Some(seen) = looked.filter(|seen| seen.at.elapsed() < KNOWN_FOR) {
+            return Ok(seen);
+        }
+        let state = topology::stream_state(&means.post.connection, &means.post.names.runs).await?;
+        let seen = Seen { at: Instant::now(), is_replicated: state.stream.replicas > 1, facts: state.messages };
+        *looked = Some(seen);
+        Ok(seen)
     }
 }
 
-/// Removes a run's log up to its last fact. What comes after it, or was missed, is delivered as a fact of a run that is over.
+/// Removes a run's timers, and then its log up to its last fact. What comes after it, or was missed, is delivered as a fact of
+/// a run that is over.
 ///
 /// # Errors
 /// `Fenced`, or what passes by itself.
 pub(super) async fn remove(carrier: &Carrier<'_>) -> Result<(), Error> {
     let (means, log) = (carrier.means, carrier.log);
-    // What nobody can read is in the log, and not among what was folded.
-    let is_unreadable = |fact: &LoggedFact| matches!(RunFact::parse(&fact.name), Some(RunFact::Unreadable(_)));
-    let is_known = log.facts.len() <= ONE_BY_ONE_MAX && !log.facts.iter().any(is_unreadable);
-    if is_known && means.crowd.is_large(means).await? {
+    let own = log.state.is_timed().then_some(TimerName::Run);
+    let open = log.state.commands_since(0).into_iter().filter_map(|command| match command.order {
+        Order::SetTimer { timer, .. } => Some(timer),
+        _ => None,
+    });
+    for timer in open.chain(own) {
+        remove_timer(carrier, timer).await?;
+    }
+    let seen = means.crowd.see(means).await?;
+    if seen.is_replicated || (seen.facts >= CROWDED && log.facts.len() <= ONE_BY_ONE_MAX) {
         one_by_one(carrier, &log.facts).await?;
-        let own = log.state.is_timed().then_some(TimerName::Run);
-        let open = log.state.commands_since(0).into_iter().filter_map(|command| match command.order {
-            Order::SetTimer { timer, .. } => Some(timer),
-            _ => None,
-        });
-        for timer in open.chain(own) {
-            remove_timer(carrier, timer).await?;
+        // What nobody can read is in the log, and not among what was folded.
+        let is_unreadable = |fact: &LoggedFact| matches!(RunFact::parse(&fact.name), Some(RunFact::Unreadable(_)));
+        if !log.facts.iter().any(is_unreadable) {
+            return Ok(());
         }
-        return Ok(());
     }
     carrier.check()?;
     purge(means, log.state.run(), Some(log.partition), log.state.last_sequence()).await
@@ -89,11 +94,7 @@ async fn one_by_one(carrier: &Carrier<'_>, facts: &[LoggedFact]) -> Result<(), E
 async fn delete(carrier: &Carrier<'_>, sequence: u64) -> Result<(), Error> {
     let post = &carrier.means.post;
     carrier.check()?;
-    match topology::delete_message(&post.connection, &post.names.runs, sequence).await {
-        // It is gone: the one before had begun this.
-        Err(error) if error.kind() == Kind::NotFound => Ok(()),
-        ended => ended,
-    }
+    topology::delete_message(&post.connection, &post.names.runs, sequence).await
 }
 
 /// Removes a timer that has not fired.
@@ -101,9 +102,8 @@ async fn delete(carrier: &Carrier<'_>, sequence: u64) -> Result<(), Error> {
 /// # Errors
 /// `Fenced`, or what passes by itself.
 pub(super) async fn remove_timer(carrier: &Carrier<'_>, timer: TimerName) -> Result<(), Error> {
-    let (post, log) = (&carrier.means.post, carrier.log);
-    let fact = RunFact::Timer(timer);
-    let place = subject::stored_run_fact(post.namespace(), Some(log.partition), log.state.run(), &fact);
+    let post = &carrier.means.post;
+    let place = Subject::Timer { run: carrier.log.state.run().clone(), timer }.render(post.namespace());
     match post.reader.last_sequence_at_leader(&post.names.runs, &place).await? {
         Some((sequence, _)) => delete(carrier, sequence).await,
         None => Ok(()),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use broker::Error;
 use chrono::TimeDelta;
 use futures_util::{TryStreamExt, stream};
-use protocol::{RunFact, RunId, run::StoredFact, subject, subject::filter, time::Timestamp};
+use protocol::{RunFact, RunId, Subject, run::StoredFact, subject, subject::filter, time::Timestamp};
 use tokio::sync::mpsc;
 use workflow::{command::Order, fact::TimerName};
 
@@ -77,8 +77,9 @@ impl Timers {
     /// Unless it is there, or has fired: the log that was folded may be a replica's that is behind.
     async fn set_again(&self, run: &RunId, partition: u8, timer: &TimerName, due: Timestamp) -> Result<(), Error> {
         let post = &self.means.post;
-        for fact in [RunFact::Timer(timer.clone()), RunFact::TimerFired(timer.clone())] {
-            let place = subject::stored_run_fact(post.namespace(), Some(partition), run, &fact);
+        let set = Subject::Timer { run: run.clone(), timer: timer.clone() }.render(post.namespace());
+        let fired = RunFact::TimerFired(timer.clone());
+        for place in [set, subject::stored_run_fact(post.namespace(), Some(partition), run, &fired)] {
             if post.reader.has(&post.names.runs, &place).await? {
                 return Ok(());
             }

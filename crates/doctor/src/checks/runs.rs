@@ -8,7 +8,7 @@ use broker::{
 };
 use chrono::TimeDelta;
 use protocol::{
-    run::StoredFact,
+    Subject,
     subject::filter,
     time::Timestamp,
     topology::{RUN_PARTITIONS, run_consumer},
@@ -98,7 +98,10 @@ pub(super) async fn timers(patient: &Patient) -> Found {
         for message in &page.messages {
             if due_time(&message.headers).is_some_and(|due| now - due > OVERDUE_BY) {
                 late += 1;
-                let run = StoredFact::parse(patient.namespace(), &message.subject).map(|fact| fact.run.to_string());
+                let run = match Subject::parse(patient.namespace(), &message.subject) {
+                    Some(Subject::Timer { run, .. }) => Some(run.to_string()),
+                    _ => None,
+                };
                 named.extend(run.filter(|_| named.len() < NAMED_MAX));
             }
         }

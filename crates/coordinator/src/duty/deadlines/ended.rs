@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use broker::{Error, Kind, StoredMessage, topology};
+use broker::{Error, StoredMessage, topology};
 use protocol::{Namespace, Origin, Outcome, Request, RequestId, Status, Subject, time::Timestamp, topology::Source};
 
 use super::{Over, unique_subject};
@@ -41,11 +41,7 @@ pub(super) async fn ended(
 /// Deletes what is over and not at the head, a few at a time.
 pub(super) async fn delete(post: &Post, queue: &Queue, over: &[Over]) -> Result<(), Error> {
     for over in over.iter().take(DELETED_MAX) {
-        match topology::delete_message(&post.connection, &queue.consumer.stream, over.sequence).await {
-            // A replica told of it, or another coordinator was first.
-            Err(error) if error.kind() != Kind::NotFound => return Err(error),
-            _ => {}
-        }
+        topology::delete_message(&post.connection, &queue.consumer.stream, over.sequence).await?;
     }
     Ok(())
 }
