@@ -82,7 +82,7 @@ pub use self::forward::BroughtForward;
 pub use self::later::Scheduled;
 pub use self::logs::{LogFollower, LogLines, LogQuery};
 pub use self::progress::Follower;
-pub use self::proof::{Fault, Faults, Proof, Sight, Tally};
+pub use self::proof::{Fault, Faults, Proof, Sight, Tally, WANTED_MAX};
 pub use self::queues::{BreakerNow, Fulfilment, Limit, Pause, Peeked, Queue, Queues, QueuesAsk};
 pub use self::receipt::{Acceptance, Receipt};
 pub use self::request::RequestBuilder;

@@ -24,16 +24,19 @@
 
 mod drops;
 mod lines;
+mod nowhere;
 mod places;
 mod prover;
 mod sweep;
 mod twice;
+mod upwards;
 
 use std::path::Path;
 
 use protocol::{RequestId, accepted::Accepted};
 use serde::Serialize;
 
+pub use self::nowhere::WANTED_MAX;
 use self::{lines::Lines, prover::Prover};
 use crate::{Client, Error};
 

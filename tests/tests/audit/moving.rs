@@ -74,9 +74,20 @@ async fn everything_is_proved_in_the_middle_and_at_rest() -> Result<()> {
     Ok(())
 }
 
+/// Runs that one round begins.
+const RUNS: usize = 10;
+
 /// Looks while workers are killed again and again.
 async fn under_fire(site: Site, rounds: usize) -> Result<()> {
     let site = Arc::new(site);
+    site.workflows().await?;
+    let deep = json!({ "workflow": "deep", "version": "1.0.0", "steps": {
+        "a": { "call": "work", "with": { "do": "retry" } },
+        "b": { "needs": ["a"], "workflow": "one", "with": { "do": "echo" } },
+        "c": { "needs": ["a"], "foreach": "${ [1, 2, 3] }", "call": "work", "with": { "do": "echo" } },
+        "d": { "needs": ["b", "c"], "call": "work", "with": { "do": "retry" } },
+    } });
+    let deep = site.workflow(&deep).await?;
     let _coordinator = site.coordinate().await?;
     let start = Start::new(env!("CARGO_BIN_EXE_test-worker"));
     start.ready(&site.fleet).await?;
@@ -98,14 +109,23 @@ async fn under_fire(site: Site, rounds: usize) -> Result<()> {
         task::spawn("load", async move {
             for round in 0..rounds {
                 load(&site, round).await?;
+                for number in 0..RUNS {
+                    site.run(&deep, &format!("deep-{round}-{number}"), json!(null)).await?;
+                }
             }
             anyhow::Ok(())
         })
     };
+    let mut alive = 0;
     for _ in 0..LOOKS {
         site.proved().await?;
+        let (_, document) = site.audit(&[]).await?;
+        let runs = &document["runs"];
+        assert_eq!((&runs["stranded"], &runs["mute"]), (&json!(0), &json!(0)), "{document}");
+        alive += runs["alive"].as_u64().unwrap_or(0);
         assert!(!killing.is_finished(), "the killer has ended");
     }
+    assert!(alive > 0, "no run was alive while it was looked at");
     loading.join().await.expect("it does not panic")?;
     drop(killing);
     let _worker = site.worker().await?;

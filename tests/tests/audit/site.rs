@@ -56,13 +56,15 @@ impl Site {
     pub(crate) async fn workflows(&self) -> Result<[WorkflowName; 2]> {
         let work = json!({ "workflow": "one", "version": "1.0.0", "steps": { "a": { "call": "work", "with": "${ input }" } } });
         let wait = json!({ "workflow": "ask", "version": "1.0.0", "steps": { "a": { "signal": "go" } } });
+        Ok([self.workflow(&work).await?, self.workflow(&wait).await?])
+    }
+
+    pub(crate) async fn workflow(&self, definition: &Value) -> Result<WorkflowName> {
         let publisher = Publisher::new(&self.fleet.connection);
         let bucket = Bucket::new(&self.fleet.connection, &publisher, self.names.workflows.as_str());
-        for definition in [&work, &wait] {
-            let name = WorkflowName::parse(definition["workflow"].as_str().context("a name")?)?;
-            bucket.put(&definition_key(&name), definition.to_string(), None).await?;
-        }
-        Ok([WorkflowName::parse("one")?, WorkflowName::parse("ask")?])
+        let name = WorkflowName::parse(definition["workflow"].as_str().context("a name")?)?;
+        bucket.put(&definition_key(&name), definition.to_string(), None).await?;
+        Ok(name)
     }
 
     pub(crate) async fn submit(&self, id: &str, input: Value) -> Result<RequestId> {

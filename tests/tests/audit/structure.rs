@@ -46,6 +46,49 @@ async fn a_fleet_that_is_well_is_proved_and_runs_without_a_coordinator_are_not()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn runs_that_wait_for_what_is_nowhere_are_told() -> Result<()> {
+    let site = Site::start().await?;
+    let [one, _] = site.workflows().await?;
+    // Of the two that ask for it, one waits for its place.
+    let place = json!({ "limit": 1, "then": "queue" });
+    let passes = json!({ "workflow": "passes", "version": "1.0.0", "serves": "pass", "concurrency": place,
+        "steps": { "go": { "signal": "go" } } });
+    let asks = json!({ "workflow": "asks", "version": "1.0.0",
+        "steps": { "a": { "call": "pass" }, "b": { "workflow": "ask" }, "c": { "wait": "1h" } } });
+    site.workflow(&passes).await?;
+    let asks = site.workflow(&asks).await?;
+    let _coordinator = site.coordinate().await?;
+    site.run(&one, "one-1", json!(null)).await?;
+    for run in ["asks-1", "asks-2"] {
+        site.run(&asks, run, json!(null)).await?;
+    }
+    let told = |alive: u64, stranded: u64| {
+        let site = &site;
+        until("all of it is told", BOUND, move || async move {
+            let (code, document) = site.audit(&[]).await.ok()?;
+            let runs = &document["runs"];
+            (runs["alive"] == alive && runs["stranded"] == stranded).then_some((code, document))
+        })
+    };
+    // Those three, the one that passes, and two that ask for a word.
+    site.at_rest(2).await;
+    let (code, document) = told(6, 0).await;
+    assert_eq!((code, unwell(&document)), (0, vec![]), "{document}");
+    site.purge(&site.names.requests, "fleet.request.work").await?;
+    site.purge(&site.names.requests, "fleet.start.passes").await?;
+    let (code, document) = told(6, 2).await;
+    assert_eq!((code, unwell(&document)), (1, vec![]), "{document}");
+    let named = document["runs"]["named"].to_string();
+    assert!(named.contains("one-1~a~0, which is nowhere"), "{named}");
+    let why = site.sortie(&["why", "one-1~a~0"]).await?;
+    let advice = String::from_utf8_lossy(&why.stderr);
+    assert!(why.status.code() == Some(1) && advice.contains("run one-1 waits for it: `sortie audit`"), "{advice}");
+    let waiting = ["asks-1", "asks-2"].iter().filter(|run| named.contains(&format!("{run}~a~0, which is nowhere")));
+    assert_eq!(waiting.count(), 1, "{named}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn letters_that_do_not_say_what_became_of_them_are_told() -> Result<()> {
     let site = Site::start().await?;
     let worker = site.worker().await?;

@@ -282,6 +282,10 @@ fn advice(why: &Why, now: Timestamp) -> String {
         }
         Answer::Next | Answer::Suspected { .. } => format!("`sortie outcome {id} --wait` waits for it"),
         Answer::Forgotten => "outcomes are kept for 24 h unless `sortie topology apply` says otherwise".to_owned(),
+        Answer::NotFound { was_all: true, .. } if let Origin::Step { run, .. } = id.origin() => format!(
+            "run {run} waits for it: `sortie audit` proves whether it is nowhere; then `sortie run cancel {run}` and `sortie run \
+             retry {run}` do again what did not complete"
+        ),
         Answer::NotFound { was_all: true, .. } => {
             "it was never submitted, or ended longer ago than outcomes are kept".to_owned()
         }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use broker::{StoredMessage, topology};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use protocol::{
     Origin, RequestId, RunFact, RunId, Subject,
@@ -16,6 +15,7 @@ use super::{
     drops::Drops,
     places::Place,
     prover::{Open, Prover, Suspect, status},
+    upwards::{Next, Upwards},
 };
 use crate::Error;
 
@@ -24,18 +24,11 @@ pub(super) const SUSPECTS_MAX: usize = 100_000;
 
 /// Readings after which what was not met is not there. By what the module's doc says one is enough; the second is for a
 /// leader that was just elected.
-const READINGS: u32 = 2;
-const READINGS_APART: Duration = Duration::from_millis(1_500);
-
-/// Messages that one read asks for.
-const PAGE: usize = 1_000;
-
-/// Reads above what the stream held when the reading began. The reader is several times as fast as all publishers
-/// together, so it gets to the end soon; where it does not, nothing is said.
-const READS_BEYOND_MAX: u32 = 2_000;
+pub(super) const READINGS: u32 = 2;
+pub(super) const READINGS_APART: Duration = Duration::from_millis(1_500);
 
 /// Suspects that leaders are asked about at once.
-const ASKED_AT_ONCE: usize = 64;
+pub(super) const ASKED_AT_ONCE: usize = 64;
 
 /// What leaders say of a suspect.
 enum Said {
@@ -111,31 +104,20 @@ impl Prover<'_> {
 
     /// Reads the stream of requests upwards until its leader has nothing more. Says whether that was reached.
     async fn sweep(&mut self, open: &mut Open) -> Result<bool, Error> {
-        let requests = self.client.names().requests.clone();
-        let ask = || topology::stream_state(self.client.connection(), &requests);
-        let last = self.client.patiently(&requests, ask).await?.last_sequence;
-        let (mut from, mut beyond) = (1, 0);
+        let client = self.client;
+        let mut upwards = Upwards::of(client, &client.names().requests).await?;
         while !open.is_empty() {
-            let mut page = self.page(&requests, from, PAGE).await?;
-            if page.is_empty() {
-                // Any replica may have said so, and one that is behind has not seen what moved just now.
-                page = self.next_at_leader(&requests, from).await?;
-            }
-            let Some(through) = page.last().map(|message| message.sequence) else { return Ok(true) };
-            self.meet(open, &page);
-            (self.watch)(Sight::Swept { through, last });
-            from = through + 1;
-            beyond += u32::from(from > last);
-            if beyond > READS_BEYOND_MAX {
-                return Ok(false);
+            match upwards.next().await? {
+                Next::Some(messages) => {
+                    self.meet(open, &messages);
+                    let through = messages.last().map_or(0, |message| message.sequence);
+                    (self.watch)(Sight::Swept { through, last: upwards.last });
+                }
+                Next::End => return Ok(true),
+                Next::Outrun => return Ok(false),
             }
         }
         Ok(true)
-    }
-
-    async fn next_at_leader(&self, stream: &str, from: u64) -> Result<Vec<StoredMessage>, Error> {
-        let read = || self.client.reader().page_at_leader(stream, filter::EVERYTHING, from, 1);
-        Ok(self.client.patiently(stream, read).await?.messages)
     }
 
     async fn ask_leaders(&mut self, open: &mut Open) -> Result<(), Error> {

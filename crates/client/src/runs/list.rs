@@ -31,6 +31,9 @@ pub struct LiveRun {
     pub workflow: Option<WorkflowName>,
     /// When it began.
     pub started_at: Timestamp,
+    /// Which partition of the logs its log lies in.
+    #[serde(skip)]
+    pub partition: u8,
 }
 
 /// A run that has ended, as far as the place of its summary tells.
@@ -76,10 +79,10 @@ impl Client {
             Err(error) => return Err(self.explained(error, stream).await),
         };
         let runs = page.messages.iter().filter_map(|message| {
-            let run = StoredFact::parse(self.namespace(), &message.subject)?.run;
+            let StoredFact { run, partition, .. } = StoredFact::parse(self.namespace(), &message.subject)?;
             let workflow = message.headers.get(header::WORKFLOW).and_then(|name| WorkflowName::parse(name).ok());
             let is_wanted = wanted.workflow.is_none() || wanted.workflow == workflow;
-            is_wanted.then_some(LiveRun { run, workflow, started_at: message.time })
+            is_wanted.then_some(LiveRun { run, workflow, started_at: message.time, partition })
         });
         Ok((runs.collect(), page.next))
     }

@@ -33,16 +33,16 @@ pub(super) async fn prove(session: &Session) -> Result<ExitCode, Problem> {
     drop(meter);
     let runs = runs?;
     let is_well = report.findings.iter().all(|finding| finding.severity == Severity::Ok);
-    let structure = Structure { proved: is_well && runs.mute == 0, report, runs };
+    let structure = Structure { proved: is_well && runs.mute + runs.stranded == 0, report, runs };
     session.output().show(&structure, || {
         let mut text = telling::told(session.output(), &structure.report, true);
-        for mute in &structure.runs.named {
-            let _ = writeln!(text, "MUTE run {}: {}", mute.run, mute.why);
+        for named in &structure.runs.named {
+            let _ = writeln!(text, "STANDS run {}: {}", named.run, named.why);
         }
         let verdict = if structure.proved { "proved: nothing is stuck" } else { "not proved" };
         text + &format!(
-            "{} alive, {} of them cannot say what they wait for\n{verdict}\n",
-            structure.runs.alive, structure.runs.mute
+            "{} alive, {} of them cannot say what they wait for, {} wait for what is nowhere\n{verdict}\n",
+            structure.runs.alive, structure.runs.mute, structure.runs.stranded
         )
     })?;
     Ok(if structure.proved { ExitCode::Done } else { ExitCode::WorkFailed })
