@@ -82,8 +82,13 @@ fn schedule(line: &str) {
             assert!(*interval >= Duration::from_secs(1));
             (&moments[..], &moments[..])
         }
-        // Cron fields do not count from there. A day that never comes is looked for day by day until the year 5000.
-        Recurrence::Cron(..) => (&moments[..1], &moments[..2]),
+        // A day that never comes takes a millisecond to be looked for: one of eight is, where there are millions.
+        Recurrence::Cron(..) if cfg!(feature = "libfuzzer") && !schedule.len().is_multiple_of(8) => return,
+        // Cron fields do not count from there. Another moment for each.
+        Recurrence::Cron(..) => {
+            let chosen = schedule.len() % moments.len();
+            (&moments[..1], &moments[chosen..=chosen])
+        }
     };
     for (stored, after) in stored.iter().flat_map(|stored| after.iter().map(move |after| (stored, after))) {
         if let Some(next) = recurrence.next(*stored, *after) {
