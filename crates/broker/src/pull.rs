@@ -249,7 +249,11 @@ impl PullInbox {
     }
 }
 
-fn read(message: Message) -> Option<PullEvent> {
+fn read(mut message: Message) -> Option<PullEvent> {
+    // What is delivered can be acknowledged: a status there is its publisher's. Since 2.15 the server takes such out.
+    if message.reply.is_some() {
+        message.status = None;
+    }
     let Some((code, text)) = &message.status else {
         return Delivery::read(message).map(|delivery| PullEvent::Delivered(Box::new(delivery)));
     };

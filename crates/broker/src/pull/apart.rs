@@ -82,6 +82,7 @@ impl Apart {
             reader: reader.clone(),
             words: sender,
             handed: BTreeMap::new(),
+            is_unexplained: false,
         };
         let tasks = [task::spawn("pulls", watcher.watch()), task::spawn("unreadable", looker.keep(broke))];
         Self { words, generation, _tasks: tasks }
@@ -155,37 +156,56 @@ struct Looker {
     words: mpsc::Sender<Word>,
     /// What was handed over, by consumer and sequence, and when.
     handed: BTreeMap<(String, u64), Instant>,
+    /// The connection broke before, and nothing was found that it would have broken over.
+    is_unexplained: bool,
 }
 
 impl Looker {
     async fn keep(mut self, broke: Arc<Notify>) {
         loop {
             broke.notified().await;
+            let at_leader = self.is_unexplained;
+            let mut has_found = false;
             for consumer in self.consumers.clone() {
-                while let Err(error) = self.look(&consumer).await {
-                    tracing::warn!(consumer = consumer.name, %error, "not looked for what cannot be read");
-                    tokio::time::sleep(AGAIN_AFTER).await;
-                }
+                has_found |= loop {
+                    match self.look(&consumer, at_leader).await {
+                        Ok(found) => break found,
+                        Err(error) => {
+                            tracing::warn!(consumer = consumer.name, %error, "not looked for what cannot be read");
+                            tokio::time::sleep(AGAIN_AFTER).await;
+                        }
+                    }
+                };
             }
+            self.is_unexplained = !has_found && !at_leader;
         }
     }
 
-    async fn look(&mut self, consumer: &Consumer) -> Result<(), Error> {
+    /// Whether there was something to be found. By direct get at first, which costs little where a network broke the connection; over
+    /// a block that does not end as it should the server then writes what it adds, and it may be readable so. The leader gives it as
+    /// it is.
+    async fn look(&mut self, consumer: &Consumer, at_leader: bool) -> Result<bool, Error> {
         let (stream, filter) = (&consumer.stream, &consumer.filter);
         let state = match topology::consumer_state(&self.connection, stream, &consumer.name).await {
             Ok(state) if state.ack_pending > 0 => state,
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+            Ok(_) => return Ok(false),
+            Err(error) if error.kind() == Kind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
+        let mut has_found = false;
         self.handed.retain(|_, at| at.elapsed() < IN_HANDS);
         let mut from = Some(state.ack_floor + 1);
         while let Some(sequence) = from.filter(|sequence| *sequence <= state.delivered) {
             // A replica may be behind: what it does not have yet breaks the connection once more.
-            let page = self.reader.page(stream, filter, sequence, PAGE).await?;
+            let page = if at_leader {
+                self.reader.page_at_leader(stream, filter, sequence, PAGE).await?
+            } else {
+                self.reader.page(stream, filter, sequence, PAGE).await?
+            };
             from = page.next;
             let delivered = page.messages.into_iter().take_while(|message| message.sequence <= state.delivered);
             for message in delivered.filter(|message| !message.is_readable) {
+                has_found = true;
                 if self.handed.contains_key(&(consumer.name.clone(), message.sequence)) {
                     continue;
                 }
@@ -199,10 +219,10 @@ impl Looker {
                 self.handed.insert((consumer.name.clone(), message.sequence), Instant::now());
                 let found = Delivery::of_stored(message, consumer, state.deliveries);
                 if self.words.send(Word::Found(Box::new(found))).await.is_err() {
-                    return Ok(());
+                    return Ok(true);
                 }
             }
         }
-        Ok(())
+        Ok(has_found)
     }
 }

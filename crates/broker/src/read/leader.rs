@@ -1,6 +1,7 @@
 //! Reading message by message from the leader, which answers in JSON: whatever a publisher wrote can be read so, and the
 //! answer is certain. It is slower by far, and more work for the server.
 
+use async_nats::StatusCode;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use protocol::{Headers, limits};
 use serde::Deserialize;
@@ -88,25 +89,35 @@ pub(super) async fn last_of_each(
     Ok(all)
 }
 
-/// Reads a block of headers as the client library does, except that what it cannot read costs only that line. The first of
-/// such lines becomes a name that no header can have. Says whether there was none.
+/// Reads a block of headers as the client library does (`Connection::try_read_op` of async-nats 0.51), except that what it cannot
+/// read costs only that line. The first of such lines becomes a name that no header can have. Says whether there was none: whoever
+/// looks for what broke a connection takes only what it may have broken over. That is also a block without its end: the server cuts
+/// two bytes off before it adds headers of its own.
 fn read_block(block: &[u8]) -> (Headers, bool) {
     let mut headers = Headers::new();
     let text = String::from_utf8_lossy(block);
     let mut fault = std::str::from_utf8(block).is_err().then(|| "not UTF-8".to_owned());
-    let mut lines = text.lines();
-    if lines.next().is_some_and(|version| !version.starts_with("NATS/1.0")) {
-        fault.get_or_insert_with(|| "no version".to_owned());
+    if !block.is_empty() && !block.ends_with(b"\r\n\r\n") {
+        fault.get_or_insert_with(|| "no end".to_owned());
     }
-    let mut lines = lines.filter(|line| !line.is_empty()).peekable();
+    let mut lines = text.lines().peekable();
+    if let Some(first) = lines.next().filter(|first| !is_first_line(first)) {
+        fault.get_or_insert_with(|| quoted(first));
+    }
     while let Some(line) = lines.next() {
-        let mut whole = line.to_owned();
-        while let Some(more) = lines.next_if(|line| line.starts_with(char::is_whitespace)) {
-            whole.push_str(more);
+        if line.is_empty() {
+            continue;
         }
-        match whole.split_once(':') {
-            Some((name, value)) if is_name(name) && !value.trim().contains('\r') => headers.push(name, value.trim()),
-            _ => fault = fault.or_else(|| Some(format!("{:?}", limits::truncate(&whole, 60)))),
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+        let mut value = value.trim_start().to_owned();
+        while let Some(more) = lines.next_if(|line| line.starts_with(char::is_whitespace)) {
+            value.push_str(more);
+        }
+        let value = value.trim_end();
+        if line.contains(':') && is_name(name) && !value.contains('\r') {
+            headers.push(name, value);
+        } else {
+            fault.get_or_insert_with(|| quoted(line));
         }
     }
     strip(&mut headers);
@@ -117,8 +128,19 @@ fn read_block(block: &[u8]) -> (Headers, bool) {
     (headers, is_readable)
 }
 
+/// `NATS/1.0`, or `NATS/1.0 503 No Responders`.
+fn is_first_line(line: &str) -> bool {
+    let Some(rest) = line.strip_prefix("NATS/1.0").map(str::trim) else { return false };
+    let status = rest.split_once(' ').map_or(rest, |(status, _)| status.trim());
+    status.is_empty() || status.parse::<StatusCode>().is_ok()
+}
+
 fn is_name(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn quoted(line: &str) -> String {
+    format!("{:?}", limits::truncate(line, 60))
 }
 
 #[cfg(test)]
@@ -131,12 +153,17 @@ mod tests {
             (&b""[..], true),
             (b"NATS/1.0\r\nX-Tenant: blue\r\n\r\n", true),
             (b"NATS/1.0\r\nX-Tenant:\r\n blue\r\nNats-Subject: forged\r\n\r\n", true),
-            (b"NATS/1.0\nX-Tenant: blue\n\n", true),
+            (b"NATS/1.0\nX-Tenant: blue\r\n\r\n", true),
+            (b"NATS/1.0\r\nX-Tenant: blue", false),
             (b"NATS/1.0\r\nX-Tenant: blue\r\nnonsense\r\n\r\n", false),
             (b"NATS/1.0\r\nX-Tenant: blue\r\nX: a\rb\r\n\r\n", false),
             (b"NATS/1.0\r\nX-Tenant: blue\r\nX Y: a\r\n\r\n", false),
             (b"NATS/1.0\r\nX-Tenant: blue\r\nX: \xff\r\n\r\n", false),
             (b"HTTP/1.1\r\nX-Tenant: blue\r\n\r\n", false),
+            (b"NATS/1.0 503 No Responders\r\nX-Tenant: blue\r\n\r\n", true),
+            (b"NATS/1.0 busy\r\nX-Tenant: blue\r\n\r\n", false),
+            (b"NATS/1.0\r\nX-Tenant: blue\r\n\r\n and more\r\n\r\n", false),
+            (b"NATS/1.0\r\nX-Tenant: blue\r\nX:\r\n \ra\r\n\r\n", false),
         ] {
             let (headers, found) = read_block(block);
             let shown = String::from_utf8_lossy(block);

@@ -182,7 +182,7 @@ async fn what_nobody_can_read_leaves_the_queue_as_an_invalid_header() {
         let _running = fleet.coordinate(config).await;
         queue_is_empty(&fleet).await;
     }
-    for sequence in 1..=3 {
+    for sequence in 1..=UNREADABLE.len() {
         let id = format!("seq-{sequence}");
         let outcome = fleet.outcome(&id).await.expect("an outcome");
         assert_eq!(outcome.failure().expect("a failure").code, codes::INVALID_HEADER);

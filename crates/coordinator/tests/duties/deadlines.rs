@@ -135,8 +135,12 @@ async fn a_forged_place_purges_nothing_of_others() {
 }
 
 /// Blocks that the client library cannot read: it drops the connection over the first ones, and ends over the last.
-pub(crate) const UNREADABLE: [&[u8]; 3] =
-    [b"NATS/1.0\r\nX: \xff\r\n\r\n", b"NATS/1.0\r\nnonsense\r\n\r\n", b"NATS/1.0\r\nX: a\rb\r\n\r\n"];
+pub(crate) const UNREADABLE: [&[u8]; 4] = [
+    b"NATS/1.0\r\nX: \xff\r\n\r\n",
+    b"NATS/1.0\r\nnonsense\r\n\r\n",
+    b"NATS/1.0\r\nX: a\rb\r\n\r\n",
+    b"NATS/1.0\r\nX: a\r\n\r\n and more\r\n\r\n",
+];
 
 #[tokio::test]
 async fn what_cannot_be_read_keeps_no_other_back() {
@@ -148,13 +152,13 @@ async fn what_cannot_be_read_keeps_no_other_back() {
     }
     fleet.publish("fleet.request.echo", &[("Sortie-Request-Id", "behind"), PAST], "{}").await;
     let running = fleet.coordinate(quick()).await;
-    for id in ["before-0", "before-1", "before-2", "behind"] {
+    for id in ["before-0", "before-1", "before-2", "before-3", "behind"] {
         until("it expires", || fleet.outcome(id)).await;
     }
     running.looks("deadlines", 3.0).await;
     // What cannot be read has no deadline; the head before it goes.
-    assert_eq!(fleet.count(&fleet.names.requests, "fleet.request.echo").await, 6);
-    assert_eq!(fleet.count(&fleet.names.outcomes, "fleet.outcome.*").await, 4);
+    assert_eq!(fleet.count(&fleet.names.requests, "fleet.request.echo").await, 8);
+    assert_eq!(fleet.count(&fleet.names.outcomes, "fleet.outcome.*").await, 5);
 }
 
 #[tokio::test]
