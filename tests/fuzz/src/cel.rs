@@ -24,6 +24,10 @@ pub fn cel(data: &[u8]) {
             assert!(faults.iter().all(|fault| fault.line >= 1 && fault.line <= lines), "{faults:?}");
         }
     }
+    // Each is parsed twice more as a part of a text: one of four, where there are millions.
+    if cfg!(feature = "libfuzzer") && !source.len().is_multiple_of(4) {
+        return;
+    }
     let shape = json!({ "text": source, "whole": [format!("${{ {source} }}")], "mixed": format!("a ${{{source}}} b") });
     if let Ok(template) = Template::compile(&shape, &names) {
         assert_eq!(template.evaluate(&around), template.evaluate(&around), "{source}");
