@@ -92,6 +92,14 @@ impl Count {
     }
 }
 
+/// Looks until nothing waits in the request streams: the broker takes a message out a moment after it was acknowledged.
+///
+/// # Panics
+/// When something still does after [`PATIENCE`](crate::PATIENCE).
+pub async fn nothing_waits(client: &Client) {
+    until("nothing waits", crate::PATIENCE, || async { (waiting(client).await.ok()? == 0).then_some(()) }).await;
+}
+
 /// Messages that still wait in the request streams.
 ///
 /// # Errors

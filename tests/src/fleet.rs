@@ -1,6 +1,6 @@
 //! A fleet for one test: server, topology, client, and workers in this process.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result};
 use broker::{Connection, Options, Reader, task, topology};
@@ -8,7 +8,7 @@ use client::Client;
 use embedded::{Cluster, Config, Server};
 use process::Shutdown;
 use protocol::{
-    Capability, Namespace, RunId,
+    Capability, InstanceId, Namespace, RunId,
     topology::{Names, Settings},
 };
 use worker::{Builder, Worker};
@@ -152,10 +152,10 @@ impl Fleet {
     /// When it is not ready within 20 s.
     pub async fn run(&self, builder: Builder, capability: &str) -> Result<RunningWorker> {
         let capability = Capability::parse(capability)?;
-        let before = self.client.serving(&capability).await?.len();
+        let before = self.instances(&capability).await?;
         let shutdown = Shutdown::new();
         let ended = task::spawn("worker", builder.shutdown(shutdown.clone()).run());
-        self.ready(RunningWorker { shutdown, ended }, &capability, before).await
+        self.ready(RunningWorker { shutdown, ended }, &capability, &before).await
     }
 
     /// The same with its handlers on a runtime of their own: one that holds a thread may hold the thread that its
@@ -166,7 +166,7 @@ impl Fleet {
     #[allow(clippy::panic, reason = "a test fails by panicking")]
     pub async fn run_apart(&self, builder: Builder, capability: &str) -> Result<RunningWorker> {
         let capability = Capability::parse(capability)?;
-        let before = self.client.serving(&capability).await?.len();
+        let before = self.instances(&capability).await?;
         let shutdown = Shutdown::new();
         let guard = shutdown.token().drop_guard();
         let builder = builder.shutdown(shutdown.clone());
@@ -181,7 +181,7 @@ impl Fleet {
             let _guard = guard;
             answered.await.unwrap_or_else(|_| panic!("the worker panicked"))
         });
-        self.ready(RunningWorker { shutdown, ended }, &capability, before).await
+        self.ready(RunningWorker { shutdown, ended }, &capability, &before).await
     }
 
     /// Waits until a run has set a timer: `run`, or `<step>~<n>`.
@@ -194,10 +194,21 @@ impl Fleet {
         until(&place, 3 * PATIENCE, || async { reader.last(&stream, &place).await.ok()?.map(|_| ()) }).await;
     }
 
-    async fn ready(&self, running: RunningWorker, capability: &Capability, before: usize) -> Result<RunningWorker> {
+    /// Whose entries have the capability. Their number says nothing: those of who is gone may go at any moment.
+    pub(crate) async fn instances(&self, capability: &Capability) -> Result<BTreeSet<InstanceId>> {
+        Ok(self.client.serving(capability).await?.into_iter().map(|agent| agent.instance).collect())
+    }
+
+    async fn ready(
+        &self,
+        running: RunningWorker,
+        capability: &Capability,
+        before: &BTreeSet<InstanceId>,
+    ) -> Result<RunningWorker> {
         let ready = async {
-            while self.client.serving(capability).await.map_or(0, |agents| agents.len()) <= before {
-                if running.ended.is_finished() {
+            loop {
+                let now = self.instances(capability).await.unwrap_or_default();
+                if !now.is_subset(before) || running.ended.is_finished() {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;

@@ -62,10 +62,12 @@ impl Start {
     /// # Errors
     /// When it cannot be started.
     pub async fn ready(&self, fleet: &Fleet) -> Result<WorkerProcess> {
-        let before = fleet.client.serving(&capability("work")).await?.len();
         let process = self.spawn(fleet)?;
+        let pid = process.id()?;
+        // By its own entry: those of earlier ones may go meanwhile.
         until("a worker process is ready", Duration::from_secs(20), || async {
-            (fleet.client.serving(&capability("work")).await.ok()?.len() > before).then_some(())
+            let serving = fleet.client.serving(&capability("work")).await.ok()?;
+            serving.iter().any(|agent| agent.pid == pid).then_some(())
         })
         .await;
         Ok(process)

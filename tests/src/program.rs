@@ -23,12 +23,12 @@ pub fn command(fleet: &Fleet, program: &Path) -> Command {
 /// # Errors
 /// When it cannot be started or ends at once.
 pub async fn serving(fleet: &Fleet, mut command: Command, name: &str) -> Result<WorkerProcess> {
-    let before = fleet.client.serving(&capability(name)).await?.len();
+    let before = &fleet.instances(&capability(name)).await?;
     let mut child = command.spawn().context("the program cannot be started")?;
     let ended = until("a program serves", PATIENCE, || {
         let ended = child.try_wait().ok().flatten();
         async move {
-            let serves = fleet.client.serving(&capability(name)).await.ok()?.len() > before;
+            let serves = !fleet.instances(&capability(name)).await.ok()?.is_subset(before);
             (serves || ended.is_some()).then_some(ended)
         }
     })

@@ -40,7 +40,7 @@ capabilities:
     exit: {75: retry, 65: give_up}
   slow:
     command: [sh, -c, 'echo begun >&2; sleep 600 & echo $! > child; wait']
-    timeout: 700ms
+    timeout: 3s
     retry: {attempts: 1}
   endless:
     command: [sh, -c, 'sleep 600 & echo $! > endless; echo begun >&2; wait']

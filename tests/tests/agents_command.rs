@@ -191,12 +191,12 @@ async fn an_agent_that_does_not_answer_is_told_as_such() -> Result<()> {
     register(&fleet, &entry("ins_hung", "words", Health::Healthy, 0)).await?;
     let hung = fleet.connection.subscribe("fleet.control.ins_hung.*").await?;
     let worker = fleet.run(fleet.worker("words").capability("echo", echo), "echo").await?;
-    let told = sortie(&fleet, &["agents", "pause", "--all", "--within", "1s", "--json"]).await;
+    let told = sortie(&fleet, &["agents", "pause", "--all", "--within", "5s", "--json"]).await;
     let rows = told.json();
     let row = |instance: &str| rows.as_array().unwrap().iter().find(|row| row["instance"] == instance).cloned();
     assert_eq!((told.code, rows.as_array().map(Vec::len)), (1, Some(3)));
     assert_eq!(row("ins_dead").unwrap()["silence"], "no answer: it is not connected");
-    assert_eq!(row("ins_hung").unwrap()["silence"], "no answer within 1s");
+    assert_eq!(row("ins_hung").unwrap()["silence"], "no answer within 5s");
     assert_eq!(rows.as_array().unwrap().iter().filter(|row| row["effect"]["did"] == "paused").count(), 1);
     drop(hung);
     worker.stop().await

@@ -81,7 +81,7 @@ async fn a_running_request_is_told_and_its_slot_is_free() -> Result<()> {
     }
     assert_eq!((journal.count("told"), journal.count("heeds")), (1, 1));
     worker.stop().await?;
-    let count = Count::of(&fleet.client, &BTreeSet::new()).await?;
+    let count = Count::whole(&fleet.client, &BTreeSet::new(), PATIENCE).await;
     assert_eq!((count.waiting, count.dead, count.foreign), (0, 0, 6));
     Ok(())
 }
@@ -174,6 +174,6 @@ async fn a_cancel_notice_without_an_outcome_loses_nothing() -> Result<()> {
     assert_eq!((outcome.status, outcome.attempt, journal.len()), (Status::Completed, 1, 1));
     assert!(agent(&fleet).await.is_some());
     worker.stop().await?;
-    Count::of(&fleet.client, &BTreeSet::from([receipt.id().clone()])).await?.assert_whole();
+    Count::whole(&fleet.client, &BTreeSet::from([receipt.id().clone()]), PATIENCE).await;
     Ok(())
 }

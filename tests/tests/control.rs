@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 use anyhow::Result;
 use bytes::Bytes;
 use client::Steering;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use protocol::{
     InstanceId, RequestId, Status, codes,
     control::{ControlAnswer, Effect},
@@ -48,13 +49,16 @@ async fn say(fleet: &Fleet, instance: &str, verb: &str, body: &str) -> ControlAn
     serde_json::from_slice(&answer.body).unwrap()
 }
 
+/// Many at once: the agent works them off meanwhile.
 async fn submit(fleet: &Fleet, count: u32, ms: impl Fn(u32) -> u32) -> Result<BTreeSet<RequestId>> {
-    let mut accepted = BTreeSet::new();
-    for number in 0..count {
+    let submitted = stream::iter(0..count).map(|number| {
         let input = json!({"do": "sleep", "ms": ms(number), "number": number});
-        accepted.insert(fleet.client.request(&capability("work"), &input).submit().await?.id().clone());
-    }
-    Ok(accepted)
+        async move {
+            let receipt = fleet.client.request(&capability("work"), &input).submit().await?;
+            anyhow::Ok(receipt.id().clone())
+        }
+    });
+    submitted.buffer_unordered(64).try_collect().await
 }
 
 /// Every one completed, at the first attempt.
@@ -83,7 +87,7 @@ async fn a_paused_agent_ends_what_it_has_and_begins_nothing_until_it_is_resumed(
     let fleet = Fleet::start().await?;
     let process = START.ready(&fleet).await?;
     let agent = only(&fleet).await;
-    let accepted = submit(&fleet, 500, |number| 10 + number % 40).await?;
+    let accepted = submit(&fleet, 500, |number| 100 + number % 40).await?;
     until("it works", PATIENCE, || async { (completed(&fleet).await > 20).then_some(()) }).await;
     let answer = steer(&fleet, &agent.instance, Steering::Pause).await;
     assert!(matches!(answer.effect, Some(Effect::Paused { in_hand: 0..=10 })), "{answer:?}");
@@ -115,7 +119,7 @@ async fn a_drain_by_word_is_one_by_sigterm() -> Result<()> {
     let mut process = START.ready(&fleet).await?;
     let mut accepted = BTreeSet::new();
     for _ in 0..3 {
-        accepted.extend(submit(&fleet, 170, |number| 30 + number % 30).await?);
+        accepted.extend(submit(&fleet, 170, |number| 130 + number % 30).await?);
         until("it works", PATIENCE, || async {
             let agent = agents(&fleet).await.into_iter().find(|agent| !agent.is_leaving())?;
             let in_hand = fleet.client.inspect(&agent.instance, ANSWERED).await.ok()?.in_hand;
@@ -190,7 +194,7 @@ async fn slots_change_while_requests_run() -> Result<()> {
     let fleet = Fleet::start().await?;
     let process = START.ready(&fleet).await?;
     let instance = only(&fleet).await.instance;
-    let accepted = submit(&fleet, 500, |number| 20 + number % 40).await?;
+    let accepted = submit(&fleet, 500, |number| 120 + number % 40).await?;
     let busy = |wanted: fn(usize) -> bool| {
         let (fleet, instance) = (&fleet, &instance);
         until("as many are in hand as there are slots", PATIENCE, move || async move {
@@ -273,7 +277,7 @@ kind: words
 version: 1.2.3
 capabilities:
   echo: {command: [cat]}
-  slow: {command: [sh, -c, 'read input; sleep 2; echo "$input"']}
+  slow: {command: [sh, -c, 'read input; sleep 6; echo "$input"']}
 "#;
 
 /// An agent-exec, whose process is set up as every binary of ours.

@@ -140,7 +140,7 @@ async fn what_fell_due_in_a_full_store_fires_once_there_is_room() -> Result<()> 
         ..coordinator::Config::default()
     };
     let coordinator = Coordinator::start(&fleet.connection, config, &Default::default()).await?;
-    let retry = RetryPolicy { attempts_max: 2, backoff: Backoff::fixed(Duration::from_secs(3)) };
+    let retry = RetryPolicy { attempts_max: 2, backoff: Backoff::fixed(Duration::from_secs(8)) };
     let fails_first = |ctx: Context, input: Value| async move {
         if ctx.attempt() == 1 { Err(Failure::new("not_yet", "once more")) } else { Ok(input) }
     };
@@ -161,7 +161,7 @@ async fn what_fell_due_in_a_full_store_fires_once_there_is_room() -> Result<()> 
     until("twenty retries wait", PATIENCE, waiting(20)).await;
     fill(&fleet, "fleet.event.noise").await;
     // The broker tries each once, when it is due, fails, and forgets it until it restarts.
-    let due = fleet.client.now().await? + chrono::TimeDelta::seconds(4);
+    let due = fleet.client.now().await? + chrono::TimeDelta::seconds(9);
     let passed = || async { (fleet.client.now().await.ok()? >= due).then_some(()) };
     until("all fell due", PATIENCE, passed).await;
     waiting(20)().await.expect("none fired into a full store");

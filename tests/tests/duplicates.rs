@@ -12,7 +12,7 @@ use worker::{Context, Failure};
 
 async fn assert_one_outcome(fleet: &Fleet, id: &RequestId) -> Result<Outcome> {
     let outcome = fleet.client.wait(id, PATIENCE).await?;
-    until("nothing waits", PATIENCE, || async { (count::waiting(&fleet.client).await.ok()? == 0).then_some(()) }).await;
+    count::nothing_waits(&fleet.client).await;
     let count = Count::of(&fleet.client, &BTreeSet::from([id.clone()])).await?;
     count.assert_whole();
     assert_eq!(count.foreign, 0);
@@ -94,8 +94,7 @@ async fn one_message_given_to_two_workers_has_one_outcome() -> Result<()> {
     assert_eq!(fleet.client.wait(&ids[1], PATIENCE).await?.status, Status::Completed);
     first.stop().await?;
     second.stop().await?;
-    let count = Count::of(&fleet.client, &ids.into_iter().collect()).await?;
-    count.assert_whole();
+    let count = Count::whole(&fleet.client, &ids.into_iter().collect(), PATIENCE).await;
     assert_eq!((count.foreign, count.dead), (0, 1));
     Ok(())
 }
@@ -123,7 +122,7 @@ async fn a_failed_outcome_without_its_dead_letter_gets_it_before_the_message_goe
         async { Ok::<_, Failure>(()) }
     };
     let worker = fleet.run(fleet.worker("tea").capability("tea", handler), "tea").await?;
-    until("nothing waits", PATIENCE, || async { (count::waiting(&fleet.client).await.ok()? == 0).then_some(()) }).await;
+    count::nothing_waits(&fleet.client).await;
     let stored = raw::last(&fleet, "FLEET_DEAD", "fleet.dead.tea.order-3").await?.expect("a dead letter");
     let letter = DeadLetter::read(&stored.headers).expect("its story");
     assert_eq!((letter.failure.code.as_str(), &stored.body[..]), ("tea_is_cold", &b"7"[..]));

@@ -75,7 +75,8 @@ fn a_slow_disk_is_slow_for_one_process_only() {
         assert!(shell.wait().unwrap().success());
         begun.elapsed()
     };
-    let quick = took(shell(), "quick");
+    // The least of three: what else this machine does makes none of them quicker.
+    let quick = ["one", "two", "three"].map(|name| took(shell(), name)).into_iter().min().unwrap();
     let slow = took(slowed, "slow");
     drop(throttle);
     // The first write of a second is free, and the other nine wait a tenth of one each.

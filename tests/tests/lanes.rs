@@ -34,7 +34,7 @@ async fn urgent_comes_before_normal_before_bulk_and_none_is_starved() -> Result<
         fleet.client.wait(id, PATIENCE).await?;
     }
     worker.stop().await?;
-    Count::of(&fleet.client, &accepted).await?.assert_whole();
+    Count::whole(&fleet.client, &accepted, PATIENCE).await;
     let lines = journal.lines();
     assert_eq!(lines.len(), 252, "each ran once");
     let of = |lane: &str| lines[..84].iter().filter(|line| *line == lane).count();

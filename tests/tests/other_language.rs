@@ -121,7 +121,7 @@ async fn a_python_agent_does_all_that_the_contract_says() -> Result<()> {
     let seen = fleet.client.serving(&mixed).await?;
     assert_eq!((seen.len(), seen[0].kind.as_str()), (1, "python-agent"));
     program::drain(agent).await?;
-    assert_eq!(sortie_tests::count::waiting(&fleet.client).await?, 0);
+    sortie_tests::count::nothing_waits(&fleet.client).await;
     Ok(())
 }
 

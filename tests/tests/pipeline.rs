@@ -30,8 +30,7 @@ async fn a_request_gets_exactly_one_outcome() -> Result<()> {
         fleet.client.wait(id, PATIENCE).await?;
     }
     worker.stop().await?;
-    let count = Count::of(&fleet.client, &accepted).await?;
-    count.assert_whole();
+    let count = Count::whole(&fleet.client, &accepted, PATIENCE).await;
     assert_eq!(count.with(Status::Completed), 200);
     Ok(())
 }

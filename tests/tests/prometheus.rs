@@ -184,8 +184,8 @@ async fn every_query_of_the_alerts_and_the_dashboard_names_metrics_that_exist() 
         prometheus.ask(asked).await.with_context(|| name.clone())?;
     }
     // A panel that shows nothing of a fleet where everything has happened shows nothing at all.
-    for (title, asked) in panels() {
-        ensure!(!prometheus.ask(&asked).await?.is_empty(), "the panel `{title}` is empty: {asked}");
+    for (_, asked) in panels() {
+        prometheus.until(&asked).await;
     }
     let rules = prometheus.get("/api/v1/rules").await?;
     for rule in rules["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap()) {

@@ -243,7 +243,7 @@ async fn what_a_stranger_has_what_the_broker_gave_up_and_what_is_gone() -> Resul
     let fleet = Fleet::start().await?;
     let tea = capability("tea");
     let consumer = Consumer {
-        ack_wait: Duration::from_secs(2),
+        ack_wait: Duration::from_secs(5),
         max_deliver: Some(2),
         ..worker_consumer(&fleet.namespace, &tea, NORMAL, 1)
     };

@@ -115,7 +115,7 @@ async fn a_store_that_others_fill() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_that_is_overdue() -> Result<()> {
     let fleet = Fleet::start_with(small_store()).await?;
-    let retry = RetryPolicy { attempts_max: 2, backoff: Backoff::fixed(std::time::Duration::from_secs(3)) };
+    let retry = RetryPolicy { attempts_max: 2, backoff: Backoff::fixed(std::time::Duration::from_secs(8)) };
     let fails_first = |ctx: Context, input: u32| async move {
         if ctx.attempt() == 1 { Err(Failure::new("not_yet", "once more")) } else { Ok(input) }
     };

@@ -22,7 +22,7 @@ const AWAY: Duration = Duration::from_secs(6);
 const RUNS: usize = 6;
 
 /// When timers come due that are set as a run begins. Long enough to begin all runs before.
-const DUE: &str = "8s";
+const DUE: &str = "20s";
 
 /// Every kind of step, each waiting for something when the coordinators go.
 fn everything() -> Value {
@@ -31,7 +31,7 @@ fn everything() -> Value {
         "workflow": "everything", "version": "1.0.0",
         "steps": {
             "ends": { "call": "work", "with": work(json!(1), 4_000) },
-            "goes_on": { "call": "work", "with": work(json!(2), 12_000) },
+            "goes_on": { "call": "work", "with": work(json!(2), 24_000) },
             "each": {
                 "foreach": "${ [0, 1, 2, 3, 4] }", "max_parallel": 2, "call": "work", "with": work(json!("${ item }"), 4_000),
             },

@@ -5,9 +5,9 @@ use std::fs;
 use anyhow::{Context, Result};
 use protocol::{Status, codes};
 use serde_json::json;
-use sortie_tests::raw;
+use sortie_tests::{raw, until};
 
-use crate::site::Site;
+use crate::site::{BOUND, Site};
 
 #[tokio::test]
 async fn a_manager_who_approves_in_time_is_all_it_takes() -> Result<()> {
@@ -49,7 +49,11 @@ async fn a_build_is_looked_at_until_it_has_ended() -> Result<()> {
     let site = Site::with_commands("builds.agent.yaml", "stop-build", "BUILD_DIR").await?;
     let build = site.apply_hurried("build.yaml", &[("pause: 10s", "pause: 300ms")]).await?;
     let started = site.start(&build, "build-1", &json!({ "build": "main-42" })).await?;
-    site.fleet.has_timer(started.run(), "watch~2").await;
+    until("it was looked at three times", BOUND, || async {
+        let journal = site.lines("main-42/journal");
+        (journal.iter().filter(|line| *line == "look").count() >= 3).then_some(())
+    })
+    .await;
     fs::write(site.path().join("main-42/result"), "passed\n")?;
     let over = site.over(started.run()).await?;
     let looks = over.outcomes().iter().filter(|outcome| outcome.starts_with("watch.")).count();

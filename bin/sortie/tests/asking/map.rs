@@ -84,7 +84,7 @@ async fn an_interrupted_job_goes_on_where_it_was() {
 async fn lines_that_nobody_answers_are_pending() {
     let fleet = Fleet::start().await;
     let _agent = fleet.answer(1).await;
-    let ended = fleet.run_with(&["map", "echo", "--within", "2s"], b"1\n2\n").await;
+    let ended = fleet.run_with(&["map", "echo", "--within", "8s"], b"1\n2\n").await;
     assert_eq!(ended.code, 75, "{ended:?}");
     let lines = documents(&ended.out);
     assert_eq!(lines.iter().filter(|line| line["status"] == "pending").count(), 1, "{ended:?}");

@@ -93,11 +93,11 @@ async fn rates_are_seen_where_sizes_do_not_change() {
     };
     let looked = tokio::select! {
         () = working => unreachable!(),
-        queue = fleet.queue(NORMAL, Some(Duration::from_secs(2))) => queue,
+        queue = fleet.queue(NORMAL, Some(Duration::from_secs(8))) => queue,
     };
     assert_eq!((looked.waiting, looked.running), (0, 0));
     let (came, went) = (looked.rate_in.unwrap(), looked.rate_out.unwrap());
-    assert!((5.0..=10.0).contains(&came) && (5.0..=10.0).contains(&went), "20 in 2 s: {came}, {went}");
+    assert!((0.5..=2.5).contains(&came) && (0.5..=2.5).contains(&went), "20 in 8 s: {came}, {went}");
 }
 
 #[tokio::test]

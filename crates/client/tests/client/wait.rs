@@ -79,7 +79,7 @@ async fn calls(fleet: &Fleet) -> (Vec<RequestId>, task::Owned<Vec<Result<Outcome
     let ids: Vec<_> = (0..200).map(|number| id(&format!("order-{number}"))).collect();
     let (client, called) = (fleet.client.clone(), ids.clone());
     let calls = task::spawn("calls", async move {
-        join_all(called.into_iter().map(|id| client.request(&echo(), &1).id(id).call(SOON))).await
+        join_all(called.into_iter().map(|id| client.request(&echo(), &1).id(id).call(6 * SOON))).await
     });
     until("all are queued", async || fleet.count("FLEET_REQUESTS").await == 200).await;
     (ids, calls)

@@ -239,7 +239,7 @@ async fn what_cannot_be_read_comes_once_and_what_follows_comes_too() {
 async fn what_is_odd_and_can_be_read_comes_as_any_other() {
     let site = Site::start().await;
     let mut member = site.member().await;
-    member.take().await;
+    let (term, _) = member.take().await;
     let blocks = [&b"NATS/1.0 503 No Responders\r\nX: a\r\n\r\n"[..], b"NATS/1.0\r\nnonsense"];
     for (number, block) in (2..).step_by(2).zip(blocks) {
         site.plant(block);
@@ -247,6 +247,7 @@ async fn what_is_odd_and_can_be_read_comes_as_any_other() {
         let mut taken = [member.take().await.1, member.take().await.1];
         taken.sort_unstable();
         assert_eq!(taken, [number, number + 1], "{}", block.escape_ascii());
+        assert!(term.lasts(), "{}", block.escape_ascii());
         site.is_acknowledged().await;
     }
     assert!(member.unreadable.try_recv().is_err());

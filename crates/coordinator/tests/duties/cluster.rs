@@ -7,7 +7,6 @@ use protocol::{
     desired::{LimitWish, PauseWish, QueueWish},
     topology::{Source, worker_consumer},
 };
-use sortie_coordinator::Config;
 
 use crate::fleet::{Fleet, quick, until};
 
@@ -15,9 +14,7 @@ use crate::fleet::{Fleet, quick, until};
 async fn three_nodes_lose_a_leader_and_every_duty_goes_on() {
     let mut cluster = Cluster::start(3).await.unwrap();
     let fleet = Fleet::on_cluster(&cluster).await;
-    // A lease outlasts an election.
-    let config = Config { lease_ttl: Duration::from_secs(6), ..quick() };
-    let two = [fleet.coordinate(config.clone()).await, fleet.coordinate(config).await];
+    let two = [fleet.coordinate(quick()).await, fleet.coordinate(quick()).await];
     until("every duty was looked at", || async {
         let looks = |duty: &&str| two.iter().map(|one| one.metric("looks_total", duty)).sum::<f64>() > 0.0;
         ["overdue", "deadlines", "dead-letters", "agents"].iter().all(looks).then_some(())
@@ -73,8 +70,17 @@ async fn three_nodes_pause_limit_and_resume_a_queue() {
     fleet.wish(source, &QueueWish { limit: Some(limit), ..QueueWish::default() }).await;
     is_so("resumed, and limited still", false, 5).await;
     // Every replica of the consumer forgot the pause, and the pull that waited all the time is given what is there.
-    let delivered = async { while !matches!(inbox.next().await, Some(PullEvent::Delivered(_))) {} };
-    tokio::time::timeout(Duration::from_secs(15), delivered).await.expect("before the pull's next heartbeat");
+    let delivered = async {
+        loop {
+            match inbox.next().await {
+                Some(PullEvent::Delivered(_)) => break,
+                // Another server leads: it knows of no pull.
+                Some(PullEvent::Ended { .. }) => inbox.pull(&consumer, waiting, 1).await.unwrap(),
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), delivered).await.expect("before the pull's next heartbeat");
     fleet.wish(source, &QueueWish::default()).await;
     is_so("as it was", false, 10_000).await;
 }

@@ -109,7 +109,8 @@ async fn a_crash_between_spec_and_schedule_heals_and_makes_one_schedule() {
 
     let sum = |name: &str| two.iter().map(|one| one.metric(name, "")).sum::<f64>();
     until("a look finds nothing to mend", || async { (sum("cron_invalid") == 2.0).then_some(()) }).await;
-    let holder = two.iter().find(|one| one.metric("lease_held", "crons") > 0.0).unwrap();
+    let holder =
+        until("somebody holds it", || async { two.iter().find(|one| one.metric("lease_held", "crons") > 0.0) }).await;
     holder.looks("crons", 2.0).await;
     assert_eq!(fleet.requests("fleet.cron.*").await, 4, "one each");
     for (subject, sequence) in [("fleet.cron.right", right), ("fleet.cron.by-hand", by_hand)] {

@@ -42,7 +42,7 @@ async fn a_deadline_holds_when_nobody_serves_the_capability() {
 #[tokio::test]
 async fn who_waits_for_work_minds_its_deadlines_itself() {
     let fleet = Fleet::start().await;
-    let consumer = fleet.consumer("echo", Source::Lane(Lane::Urgent), 100).await;
+    let consumer = fleet.patient_consumer("echo", Source::Lane(Lane::Urgent)).await;
     let mut inbox = broker::PullInbox::open(&fleet.connection).await.unwrap();
     let wait = broker::PullRequest::Wait {
         expires: std::time::Duration::from_secs(60),
@@ -185,7 +185,7 @@ async fn a_failed_request_keeps_its_dead_letter_when_its_deadline_passes() {
 #[tokio::test]
 async fn what_was_cancelled_leaves_the_queue_that_nobody_serves() {
     let fleet = Fleet::start().await;
-    let consumer = fleet.consumer("held", NORMAL, 100).await;
+    let consumer = fleet.patient_consumer("held", NORMAL).await;
     for (subject, id, status) in [
         ("fleet.request.echo", "a", Some("cancelled")),
         ("fleet.request.echo", "b", Some("failed")),
@@ -201,8 +201,7 @@ async fn what_was_cancelled_leaves_the_queue_that_nobody_serves() {
     }
     let unique = fleet.publish("fleet.unique.echo.key", &[], "{}").await;
     fleet.publish(&format!("fleet.outcome.useq-{unique}"), &[("Sortie-Status", "cancelled")], "{}").await;
-    let _running = fleet.coordinate(quick()).await;
-    // What is in hand is so for as long as its ack deadline: it is taken while somebody looks.
+    // What is in hand is so for as long as its ack deadline.
     for id in ["in-hand", "waiting"] {
         fleet.publish("fleet.request.held", &[("Sortie-Request-Id", id)], "{}").await;
         if id == "in-hand" {
@@ -210,6 +209,7 @@ async fn what_was_cancelled_leaves_the_queue_that_nobody_serves() {
         }
         fleet.publish(&format!("fleet.outcome.{id}"), &[("Sortie-Status", "cancelled")], "{}").await;
     }
+    let _running = fleet.coordinate(quick()).await;
     until("what has ended goes", || async {
         let lane = fleet.count(&fleet.names.requests, "fleet.request.echo").await;
         let held = fleet.count(&fleet.names.requests, "fleet.request.held").await;

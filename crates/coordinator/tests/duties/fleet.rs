@@ -35,7 +35,8 @@ pub(crate) struct Running {
 pub(crate) fn quick() -> Config {
     Config {
         topology_within: Duration::from_secs(5),
-        lease_ttl: Duration::from_secs(5),
+        // Longer than this machine stands still.
+        lease_ttl: Duration::from_secs(20),
         lease_renewed_every: Duration::from_millis(400),
         dead_letters_every: Duration::from_millis(200),
         overdue_every: Duration::from_millis(500),
@@ -49,6 +50,20 @@ pub(crate) fn quick() -> Config {
         redrive_every: Duration::from_millis(100),
         ..Config::default()
     }
+}
+
+/// Asks again where this machine stood still for longer than an answer is waited for.
+pub(crate) async fn answered<T, F: Future<Output = Result<T, broker::Error>>>(mut ask: impl FnMut() -> F) -> T {
+    until("an answer", || {
+        let asked = ask();
+        async move {
+            match asked.await {
+                Err(error) if error.kind() == broker::Kind::TimedOut => None,
+                answer => Some(answer.unwrap()),
+            }
+        }
+    })
+    .await
 }
 
 /// Asks until there is an answer.
@@ -143,26 +158,30 @@ impl Fleet {
     }
 
     pub(crate) async fn count(&self, stream: &str, filter: &str) -> u64 {
-        topology::subject_counts(&self.connection, stream, filter).await.unwrap().values().sum()
+        answered(|| topology::subject_counts(&self.connection, stream, filter)).await.values().sum()
     }
 
     pub(crate) async fn outcome(&self, id: &str) -> Option<Outcome> {
         let subject = format!("fleet.outcome.{id}");
-        let found = self.reader.last(&self.names.outcomes, &subject).await.unwrap()?;
+        let found = answered(|| self.reader.last(&self.names.outcomes, &subject)).await?;
         Some(Outcome::read(RequestId::parse(id).unwrap(), &found.headers, &found.body))
     }
 
     pub(crate) async fn dead_letter(&self, capability: &str, id: &str) -> Option<DeadLetter> {
-        let found = self.reader.last(&self.names.dead, &format!("fleet.dead.{capability}.{id}")).await.unwrap()?;
+        let subject = format!("fleet.dead.{capability}.{id}");
+        let found = answered(|| self.reader.last(&self.names.dead, &subject)).await?;
         DeadLetter::read(&found.headers)
     }
 
     /// The data of the last event on a topic, and how many there are.
     pub(crate) async fn event(&self, topic: &str) -> Option<(serde_json::Value, u64)> {
         let subject = format!("fleet.event.{topic}");
-        // Counted first: the last event is then at least as new as the count says.
+        // Counted first: the last event is then at least as new as the count says. One that comes just now is seen next time.
         let count = self.count(&self.names.events, &subject).await;
-        let found = self.reader.last(&self.names.events, &subject).await.unwrap()?;
+        if count == 0 {
+            return None;
+        }
+        let found = answered(|| self.reader.last(&self.names.events, &subject)).await?;
         Some((serde_json::from_slice(&found.body).unwrap(), count))
     }
 
@@ -178,6 +197,14 @@ impl Fleet {
         consumer
     }
 
+    /// One whose ack deadline outlasts every test.
+    pub(crate) async fn patient_consumer(&self, capability: &str, source: Source) -> Consumer {
+        let capability = Capability::parse(capability).unwrap();
+        let consumer = Consumer { ack_wait: 10 * BOUND, ..worker_consumer(&self.namespace, &capability, source, 1) };
+        topology::ensure_consumer(&self.connection, &consumer).await.unwrap();
+        consumer
+    }
+
     /// Takes one message, waiting for it.
     pub(crate) async fn take(&self, consumer: &Consumer) -> Box<Delivery> {
         let mut inbox = PullInbox::open(&self.connection).await.unwrap();
@@ -185,8 +212,11 @@ impl Fleet {
         inbox.pull(consumer, request, 1).await.unwrap();
         let taking = async {
             loop {
-                if let Some(PullEvent::Delivered(delivery)) = inbox.next().await {
-                    return delivery;
+                match inbox.next().await {
+                    Some(PullEvent::Delivered(delivery)) => return delivery,
+                    // Another server leads: it knows of no pull.
+                    Some(PullEvent::Ended { .. }) => inbox.pull(consumer, request, 1).await.unwrap(),
+                    _ => {}
                 }
             }
         };

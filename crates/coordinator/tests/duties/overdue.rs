@@ -40,21 +40,22 @@ async fn what_fell_due_while_the_store_was_full_fires_once_there_is_room() {
     let folder = tempfile::tempdir().unwrap();
     let server = small_store(folder.path()).await;
     let fleet = Fleet::over(open(&server.url()).await);
-    // The usual look is far away: what wakes the coordinator is the room.
-    let config = sortie_coordinator::Config { overdue_every: Duration::from_secs(3600), ..quick() };
+    // The usual look is far away: what wakes the coordinator is the room. A lease that ran out would make some.
+    let (overdue_every, lease_ttl) = (Duration::from_secs(3600), Duration::from_secs(60));
+    let config = sortie_coordinator::Config { overdue_every, lease_ttl, ..quick() };
     let two = [fleet.coordinate(config.clone()).await, fleet.coordinate(config).await];
     let sum = |name: &str, duty: &str| two.iter().map(|one| one.metric(name, duty)).sum::<f64>();
     until("the first look", || async { (sum("looks_total", "overdue") >= 1.0).then_some(()) }).await;
 
     for id in ["a", "b"] {
         let later = Outgoing::new(format!("fleet.later.{id}"), "{}").with_message_id(format!("{id}:2.0"));
-        let later = scheduled_at(later, fleet.in_seconds(if id == "a" { 3 } else { 3600 }), "fleet.request.echo");
+        let later = scheduled_at(later, fleet.in_seconds(if id == "a" { 15 } else { 3600 }), "fleet.request.echo");
         fleet.publisher.publish(&later).await.unwrap();
     }
     fill(&fleet.publisher).await;
     until("the refusal is noticed", || async { (sum("store_refused", "") > 0.0).then_some(()) }).await;
     // Due, and past the grace, and still there: the broker could not store what it fired.
-    let due = fleet.in_seconds(5);
+    let due = fleet.in_seconds(17);
     until("it is due", || async { (protocol::time::now() > due).then_some(()) }).await;
     assert_eq!(fleet.count(&fleet.names.requests, "fleet.request.echo").await, 0);
     assert_eq!(fleet.count(&fleet.names.requests, "fleet.later.*").await, 2);
@@ -82,7 +83,7 @@ async fn what_recurs_goes_on_after_the_store_was_full_and_a_firing_that_failed_i
     let sum = |name: &str, duty: &str| two.iter().map(|one| one.metric(name, duty)).sum::<f64>();
     until("the first look", || async { (sum("looks_total", "overdue") >= 1.0).then_some(()) }).await;
 
-    let due = fleet.in_seconds(8);
+    let due = fleet.in_seconds(20);
     let hourly = due.format("%S %M * * * *").to_string();
     for (subject, schedule, target) in [
         ("fleet.cron.hourly", hourly.as_str(), "fleet.request.rare"),

@@ -153,3 +153,17 @@ async fn a_consumer_that_was_deleted_goes_on_where_it_was() {
     let last = topology::stream_state(&fleet.connection, events).await.unwrap().last_sequence;
     assert!(state.deliveries <= last - noted, "{} events were delivered again", state.deliveries);
 }
+
+#[tokio::test]
+async fn an_event_whose_body_is_nowhere_keeps_no_other_back() {
+    let fleet = Fleet::start().await;
+    fleet.trigger("paid", json!({ "on": "order.*", "then": { "request": { "capability": "ship" } } })).await;
+    let _running = fleet.coordinate(quick()).await;
+    for reference in ["nope", &"x".repeat(5_000)] {
+        fleet.publish("fleet.event.order.paid", &[("ce-id", "lost"), ("Sortie-Payload-Ref", reference)], "").await;
+    }
+    fleet.tell("order.paid", "good", json!({ "number": 7 })).await;
+    until("the good one asks", || async { (!fleet.asked("fleet.request.ship").await.is_empty()).then_some(()) }).await;
+    fleet.events_are_done().await;
+    assert_eq!(fleet.asked("fleet.request.ship").await.len(), 1);
+}
