@@ -63,7 +63,7 @@ impl DeadLetter {
     /// out where they leave no room for the story.
     pub fn headers(&self, original: &Headers) -> Headers {
         let headers = self.headers_beside(original.foreign(), original);
-        if headers.check().is_ok() { headers } else { self.headers_beside(Headers::new(), original) }
+        if headers.leave_room() { headers } else { self.headers_beside(Headers::new(), original) }
     }
 
     fn headers_beside(&self, mut headers: Headers, original: &Headers) -> Headers {

@@ -244,6 +244,12 @@ impl Headers {
         self.iter().find_map(|(name, _)| name.strip_prefix(UNREADABLE))
     }
 
+    /// Whether they can be stored with what is added where they are published: the sequence that is expected, and the subject
+    /// that it is about; the object that a large body moved into.
+    pub fn leave_room(&self) -> bool {
+        self.check().is_ok() && self.size() + limits::HEADERS_ADDED_BYTES <= limits::HEADERS_BYTES_MAX
+    }
+
     /// Checks the bound of all headers together, and that none of them breaks out of its line.
     ///
     /// # Errors

@@ -13,6 +13,9 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// schedule with headers near that and then never fires it.
 pub const HEADERS_BYTES_MAX: usize = 16 * 1024;
 
+/// What is kept free of that in outcomes, dead letters and first facts, for what is added where they are published.
+pub const HEADERS_ADDED_BYTES: usize = 512;
+
 /// An id, in bytes.
 pub const ID_BYTES_MAX: usize = 200;
 

@@ -104,7 +104,7 @@ impl Outcome {
     pub fn headers(&self) -> Headers {
         let mut headers = self.own_headers();
         self.trace.write(&mut headers);
-        if headers.check().is_ok() { headers } else { self.own_headers() }
+        if headers.leave_room() { headers } else { self.own_headers() }
     }
 
     fn own_headers(&self) -> Headers {

@@ -269,7 +269,12 @@ impl Begin {
         if depth > 0 {
             headers.set(header::DEPTH, depth.to_string());
         }
-        start.request.trace.write(&mut headers);
+        let mut traced = headers.clone();
+        start.request.trace.write(&mut traced);
+        // A trace that leaves no room stays out: the run must begin.
+        if traced.leave_room() {
+            headers = traced;
+        }
         let subject = Subject::Run { run: start.run.clone(), fact: RunFact::Started }.render(post.namespace());
         let body = serde_json::to_vec(started).map_err(|error| refused(codes::INVALID_INPUT, error.to_string()))?;
         let outgoing = Outgoing::new(subject, body).with_headers(headers);
