@@ -48,6 +48,9 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long an event is put off that could not be handled.
 const PUT_OFF: Duration = Duration::from_secs(1);
 
+/// Deliveries of an event after which the object that it names is taken to be gone. A replica may not have it yet.
+const OBJECT_TRIES: u64 = 5;
+
 /// Does what triggers say.
 pub(crate) struct Triggers {
     post: Post,
@@ -213,7 +216,16 @@ impl Triggers {
             self.post.metrics.triggers.with_label_values(&["failed"]).inc_by(meant.len() as u64);
             return Ok(());
         }
-        let event = self.event(topic, delivery).await?;
+        let event = match self.event(topic, delivery).await {
+            Ok(event) => event,
+            // Waiting longer for an object that is not there would keep all that follow back.
+            Err(error) if delivery.delivered >= OBJECT_TRIES && is_no_object(&error) => {
+                tracing::error!(event = %delivery.sequence, %error, "triggers do nothing for this event: its body cannot be had");
+                self.post.metrics.triggers.with_label_values(&["failed"]).inc_by(meant.len() as u64);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         let identity = trigger::identity(&delivery.message.headers, delivery.sequence);
         for (name, trigger) in meant {
             let count = |result: &str| self.post.metrics.triggers.with_label_values(&[result]).inc();
@@ -280,6 +292,11 @@ impl Triggers {
         let outgoing = self.post.payloads.lighten_as(id.as_str(), outgoing).await?;
         self.post.recorder.record(&outgoing.with_message_id(id.as_str())).await.map(|_| ())
     }
+}
+
+/// Whether there is no such object, or none that can be asked for.
+fn is_no_object(error: &Error) -> bool {
+    error.kind() == Kind::NotFound || error.disposition() == Disposition::Reject
 }
 
 fn compile(name: &TriggerName, body: &[u8]) -> Option<Trigger> {
