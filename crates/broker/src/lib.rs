@@ -55,6 +55,6 @@ pub use payload::PayloadStore;
 pub use publisher::{Publisher, Settled, Stored};
 pub use pull::{PinnedPull, PullEnd, PullEvent, PullInbox, PullRequest};
 pub use read::{Page, Reader, StoredMessage};
-pub use schedule::{ScheduleVerdict, check_schedule, due_time, once_more, scheduled_at};
+pub use schedule::{ScheduleVerdict, check_schedule, due_time, is_schedule, once_more, scheduled_at};
 pub use service::{Service, ServiceInfo};
 pub use side::SideConnection;

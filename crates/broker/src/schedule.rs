@@ -17,6 +17,12 @@ pub fn scheduled_at(mut outgoing: Outgoing, due: Timestamp, target: &str) -> Out
     outgoing
 }
 
+/// Whether the broker fires what has these headers: it knows the name by its exact letters. Anything else may be stored where
+/// schedules lie, by mistake too, and lies there for ever.
+pub fn is_schedule(headers: &Headers) -> bool {
+    headers.last(header::NATS_SCHEDULE).is_some()
+}
+
 /// When a stored schedule is due; none for one that recurs.
 pub fn due_time(headers: &Headers) -> Option<Timestamp> {
     let text = headers.get(header::NATS_SCHEDULE)?.strip_prefix("@at ")?;

@@ -3,11 +3,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Outgoing, PayloadStore, Settled, scheduled_at};
+use broker::{Kind, Outgoing, PayloadStore, Reader, Settled, is_schedule, scheduled_at};
 use bytes::Bytes;
 use protocol::{
     Capability, DeadLetter, Failure, InstanceId, Outcome, Request, Status, Subject, codes, duration, event, failure,
-    header, limits, mark::UniqueTries, subject, time::Timestamp, topology::Source,
+    header, limits,
+    mark::UniqueTries,
+    subject,
+    time::Timestamp,
+    topology::{Names, Source},
 };
 
 use crate::{
@@ -259,7 +263,29 @@ impl Job {
                 outgoing.headers.retain(|name| !name.eq_ignore_ascii_case(header::NATS_MSG_ID));
                 self.settle_while_held(outgoing).await.is_some()
             }
+            Some(Settled::Superseded) => self.takes_the_place(outgoing).await,
             settled => settled.is_some(),
+        }
+    }
+
+    /// What waits there is this request, too, and then it has what it needs. But what is no schedule never fires: whoever stored it
+    /// there forgot the header, or means harm.
+    async fn takes_the_place(&self, mut outgoing: Outgoing) -> bool {
+        let machinery = &self.machinery;
+        let (reader, stream) = (Reader::new(&machinery.connection), Names::of(&machinery.config.namespace).requests);
+        match reader.last_as_leader_reads(&stream, &outgoing.subject).await {
+            Ok(Some(there)) if !is_schedule(&there.headers) => {
+                let subject = &outgoing.subject;
+                tracing::warn!(subject, sequence = there.sequence, "what lies there is no schedule, and is replaced");
+                outgoing.headers.retain(|name| !name.eq_ignore_ascii_case(header::NATS_MSG_ID));
+                self.settle_while_held(outgoing.expecting(there.sequence)).await.is_some()
+            }
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(%error, "not looked what lies where a schedule belongs: the message comes again");
+                // Who may not look takes it for one.
+                error.kind() == Kind::Forbidden
+            }
         }
     }
 

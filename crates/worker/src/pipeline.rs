@@ -3,10 +3,11 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use broker::{Delivery, StoredMessage};
+use broker::{Delivery, Disposition, Kind, Outgoing, StoredMessage};
 use bytes::Bytes;
 use protocol::{
-    Failure, InstanceId, Outcome, Request, Status, codes, header, limits, mark::UniqueTries, time, topology::Source,
+    Failure, InstanceId, Origin, Outcome, Request, RequestId, RunFact, RunId, Status, Subject, codes, header, limits,
+    mark::UniqueTries, time, topology::Source,
 };
 
 use crate::{
@@ -27,6 +28,9 @@ const OBJECT_WAIT: Duration = Duration::from_millis(200);
 
 /// How long a message waits behind one that is to run alone, before another worker may have it.
 const BEHIND_MAX: Duration = Duration::from_secs(1);
+
+/// How long a run is told to end.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
 
 /// One message in hand.
 #[derive(Debug)]
@@ -224,6 +228,21 @@ impl Job {
         marked.len() + usize::from(!self.began_alive)
     }
 
+    /// Tells a run to end whose outcome is there, and says whether that was stored. Steps of such a run are not done: one that is
+    /// alive, because somebody cancelled a request without knowing that a workflow serves it, would wait for them for ever.
+    async fn has_told_to_end(&self, run: &RunId) -> bool {
+        let at = Subject::Run { run: run.clone(), fact: RunFact::Cancel }.render(&self.machinery.config.namespace);
+        let outgoing = Outgoing::new(at, "").with_message_id(format!("{run}~cancel"));
+        match self.machinery.publisher.publish_within(&outgoing, TOLD_WITHIN).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(%run, %error, "a run that has its outcome was not told to end");
+                // Who may not tell it cannot do more.
+                matches!(error.kind(), Kind::Forbidden) || error.disposition() == Disposition::Reject
+            }
+        }
+    }
+
     async fn poisoned(&mut self, request: &Request, killed: &[InstanceId]) {
         let failure = Failure::new(
             codes::POISON,
@@ -255,6 +274,12 @@ impl Job {
             if self.bury(request, &failure, &[]).await.is_none() {
                 return;
             }
+        }
+        if let Origin::Step { run, .. } = request.id.origin()
+            && found.subject == Subject::outcome_of(&RequestId::from(&run)).render(&self.machinery.config.namespace)
+            && !self.has_told_to_end(&run).await
+        {
+            return Box::pin(self.hand_back()).await;
         }
         self.ack().await;
         self.count(End::Superseded);

@@ -9,6 +9,7 @@ mod kills;
 mod large;
 mod limits;
 mod overdue;
+mod planted;
 mod purges;
 mod refused;
 mod serves;

@@ -6,7 +6,7 @@ use broker::{StoredMessage, topology};
 use chrono::TimeDelta;
 use futures_util::{StreamExt, stream};
 use protocol::{
-    Capability, Lane, Origin, Request, RequestId, Subject, header, subject::filter as subjects, time::Timestamp,
+    Capability, Lane, Origin, Request, RequestId, RunId, Subject, header, subject::filter as subjects, time::Timestamp,
     topology::Source,
 };
 
@@ -131,10 +131,22 @@ impl Client {
         Ok(())
     }
 
+    /// Unique work that a workflow serves lies in its queue for as long as its run lasts.
+    async fn cancel_one_of(&self, id: &RequestId, place: Place) -> Result<Cancellation, Error> {
+        if place.unique.is_some()
+            && let Ok(run) = RunId::parse(id.as_str())
+            && self.is_run_surely_alive(&run).await?
+        {
+            self.cancel_run(&run, None).await?;
+            return Ok(Cancellation::RunTold);
+        }
+        self.cancel_at(id, place).await
+    }
+
     async fn cancel_each(&self, queued: Vec<Queued>, tally: &mut CancelTally) {
         let mut ending = stream::iter(queued)
             .map(|Queued { id, place }| async move {
-                let ended = self.cancel_at(&id, place).await;
+                let ended = self.cancel_one_of(&id, place).await;
                 (id, ended)
             })
             .buffer_unordered(AT_ONCE);

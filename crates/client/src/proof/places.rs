@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use broker::StoredMessage;
+use broker::{StoredMessage, is_schedule};
 use protocol::{
     Namespace, Request, RequestId, Subject,
     run::Start,
@@ -41,7 +41,7 @@ pub(super) fn in_queue(
         if is_delivered { Place::Running } else { Place::Waiting }
     };
     match Subject::parse(namespace, &message.subject)? {
-        Subject::Later(id) => Some((id, Place::Scheduled)),
+        Subject::Later(id) => is_schedule(&message.headers).then_some((id, Place::Scheduled)),
         Subject::Request { lane, capability } => {
             // What cannot be read has its outcome under its sequence.
             let id = Request::read(&message.headers, own.clone()).map_or(own, |request| request.id);
@@ -72,7 +72,7 @@ mod tests {
             ("fleet.request.echo", Some("a"), 7, Some(("a", Place::Running))),
             ("fleet.request.echo", Some("a"), 8, Some(("a", Place::Waiting))),
             ("fleet.bulk.echo", None, 7, Some(("seq-7", Place::Waiting))),
-            ("fleet.later.b", Some("b"), 7, Some(("b", Place::Scheduled))),
+            ("fleet.later.b", Some("b"), 7, None),
             ("fleet.unique.echo.key", Some("c"), 7, Some(("useq-7", Place::Waiting))),
             ("fleet.start.night", Some("r"), 9, Some(("r", Place::Waiting))),
             ("fleet.cron.night", None, 9, None),
@@ -90,6 +90,15 @@ mod tests {
             let found = in_queue(&Namespace::default(), &message, &delivered);
             let expected = expected.map(|(id, place)| (RequestId::parse(id).unwrap(), place));
             assert_eq!(found, expected, "{subject}");
+            if let Some(Subject::Later(id)) = Subject::parse(&Namespace::default(), subject) {
+                let scheduled = broker::scheduled_at(
+                    broker::Outgoing::new(subject, "").with_headers(message.headers),
+                    Timestamp::default(),
+                    "fleet.request.echo",
+                );
+                let message = StoredMessage { headers: scheduled.headers, ..message };
+                assert_eq!(in_queue(&Namespace::default(), &message, &delivered), Some((id, Place::Scheduled)));
+            }
         }
     }
 }

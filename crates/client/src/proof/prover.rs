@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use broker::{StoredMessage, topology};
+use broker::{StoredMessage, is_schedule, topology};
 use chrono::TimeDelta;
 use protocol::{
     Origin, Outcome, RequestId, RunFact, RunId, Status, Subject,
@@ -237,7 +237,9 @@ impl<'a> Prover<'a> {
         let subjects = subjects_of(open.keys(), |id| Subject::Later(id.clone()).render(&namespace));
         let mut seen = Vec::new();
         self.each_last(&self.client.names().requests, &subjects, &mut |message| {
-            if let Some(Subject::Later(id)) = Subject::parse(&namespace, &message.subject) {
+            if let Some(Subject::Later(id)) = Subject::parse(&namespace, &message.subject)
+                && is_schedule(&message.headers)
+            {
                 seen.push(id);
             }
         })

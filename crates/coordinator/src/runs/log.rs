@@ -223,7 +223,8 @@ impl Log {
         }
         if let Folded::Nothing(why) = self.state.fold(&fact) {
             tracing::debug!(run = %self.state.run(), sequence = piece.sequence, name = %piece.name, %why, "fact changes nothing");
-            if let (Why::NotAsked, Event::StepEnded { step, item, .. }) = (why, &fact.event) {
+            // Before the run has started nobody was asked either.
+            if let (Why::NotAsked | Why::NotStarted, Event::StepEnded { step, item, .. }) = (why, &fact.event) {
                 self.unasked.insert((step.clone(), *item), piece.sequence);
             }
         }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use broker::Error;
+use broker::{Error, is_schedule};
 use chrono::TimeDelta;
 use futures_util::{TryStreamExt, stream};
 use protocol::{RunFact, RunId, Subject, run::StoredFact, subject, subject::filter, time::Timestamp};
@@ -79,14 +79,18 @@ impl Timers {
         let post = &self.means.post;
         let set = Subject::Timer { run: run.clone(), timer: timer.clone() }.render(post.namespace());
         let fired = RunFact::TimerFired(timer.clone());
-        for place in [set, subject::stored_run_fact(post.namespace(), Some(partition), run, &fired)] {
-            if post.reader.has(&post.names.runs, &place).await? {
-                return Ok(());
-            }
+        let fired = subject::stored_run_fact(post.namespace(), Some(partition), run, &fired);
+        if post.reader.has(&post.names.runs, &fired).await? {
+            return Ok(());
         }
+        // The broker forgets a schedule when anything else is stored in its place.
+        let there = match post.reader.last_at_leader(&post.names.runs, &set).await? {
+            Some(there) if is_schedule(&there.headers) => return Ok(()),
+            there => there.map_or(0, |there| there.sequence),
+        };
         tracing::warn!(%run, %timer, %due, "a timer was lost, and is set again");
         // Under its usual id the broker would take it for the one that it had.
-        post.recorder.record(&carry::timer(post, run, timer, due).expecting(0)).await?;
+        post.recorder.record(&carry::timer(post, run, timer, due).expecting(there)).await?;
         post.metrics.overdue.inc();
         Ok(())
     }

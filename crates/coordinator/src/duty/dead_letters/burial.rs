@@ -2,12 +2,14 @@
 
 use broker::{Disposition, Error, Settled, StoredMessage, topology};
 use protocol::{
-    DeadLetter, Failure, InstanceId, Namespace, Origin, Outcome, Request, RequestId, Status, Subject, codes, event,
-    failure,
+    DeadLetter, Failure, InstanceId, Namespace, Origin, Outcome, Request, RequestId, RunFact, RunId, Status, Subject,
+    codes, event, failure,
     mark::{Mark, mark_key},
     request::Invalid,
-    subject::stored_step_outcome,
+    run::sub_run_of,
+    subject::{self, stored_step_outcome},
     time::Timestamp,
+    topology::Source,
 };
 
 use crate::{post::Post, queues::Queue};
@@ -45,6 +47,14 @@ impl Burial {
             // It was acknowledged, and has another attempt to come, which decides.
             return Ok(());
         }
+        if self.has_begun_as_a_run(case.id()).await? {
+            // A request that a workflow serves is acknowledged when its run has begun, which decides. A unique one keeps its key for
+            // as long as the run lasts.
+            if queue.source != Source::Unique {
+                topology::delete_message(&self.post.connection, stream, message.sequence).await?;
+            }
+            return Ok(());
+        }
         let decided = match self.post.record_outcome(&case.outcome()).await? {
             Settled::Stored(_) => case.outcome(),
             Settled::Superseded => match self.stored_outcome(case.id()).await? {
@@ -66,6 +76,18 @@ impl Burial {
             Some(decided) => self.take_out(&case, &decided).await,
             None => Ok(()),
         }
+    }
+
+    async fn has_begun_as_a_run(&self, id: &RequestId) -> Result<bool, Error> {
+        let run = match id.origin() {
+            Origin::Step { .. } => sub_run_of(id),
+            _ => match RunId::parse(id.as_str()) {
+                Ok(run) => run,
+                Err(_) => return Ok(false),
+            },
+        };
+        let first = subject::stored_run_fact(self.post.namespace(), None, &run, &RunFact::Started);
+        self.post.reader.has(&self.post.names.runs, &first).await
     }
 
     async fn take_out(&self, case: &Case<'_>, decided: &Outcome) -> Result<(), Error> {
